@@ -1,0 +1,51 @@
+"""`reconcile` and `rebuild redis`: Redis against the lake, and Redis made again from the record."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import Annotated
+
+import typer
+
+from cli.environments import child_env, ensure, is_ready
+from cli.stack.layout import layout_from
+
+
+def reconcile(
+    first: Annotated[str, typer.Option("--from", help="First UTC day, YYYY-MM-DD.")],
+    last: Annotated[str, typer.Option("--to", help="Last UTC day, inclusive.")],
+    json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Compare every board that Redis keeps in a span with the lake, row by row. Exit 1: they differ.
+
+    \b
+    Example:
+      ./lakeboard reconcile --from 2026-01-01 --to 2026-01-31
+    """
+    arguments = ["--from", first, "--to", last, *(["--json"] if json_ else [])]
+    raise typer.Exit(_run("serving.leaderboards.reconcile", arguments))
+
+
+def _run(module: str, arguments: list[str], environment: str = "main") -> int:
+    """A module of ours in an environment, with the stack's settings."""
+    env = child_env(**layout_from(os.environ).environment("full"))
+    return subprocess.run([str(ensure(environment)), "-m", module, *arguments], env=env).returncode
+
+
+def rebuild_redis(
+    since: Annotated[
+        str | None, typer.Option(help="Keep boards from this day's week and month on, YYYY-MM-DD.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Make every board of Redis again from the record, while play goes on.
+
+    \b
+    Examples:
+      ./lakeboard rebuild redis
+      ./lakeboard rebuild redis --since 2026-01-01
+    """
+    arguments = [*(["--since", since] if since else []), *(["--json"] if json_ else [])]
+    # Nothing of the lake is needed: profile live can do it.
+    raise typer.Exit(_run("serving.leaderboards.rebuild", arguments, "live" if is_ready("live") else "main"))

@@ -1,0 +1,119 @@
+"""`job` and `settle`: a file of spark_jobs/ or flink_jobs/ in its environment, with the stack's addresses as arguments."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.environments import child_env, ensure, say
+from cli.jars import ensure_jars
+from cli.java import java_home
+from cli.places import ROOT
+from cli.stack.layout import Layout, layout_from
+
+# The stack's arguments that each job takes; the user's own come after and win.
+TAKES = {
+    "settle": (
+        "postgres-url",
+        "kafka-bootstrap",
+        "warehouse",
+        "api-url",
+        "importer-key-file",
+        "jars",
+        "local-dir",
+        "shards",
+    ),
+    "submit": ("bootstrap", "connector-jar", "checkpoint-dir", "rest-url", "webhdfs-url"),
+    "stop_streams": ("rest-url", "checkpoint-dir"),
+}
+
+
+def job(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A file of spark_jobs/ or flink_jobs/, without .py.")],
+) -> None:
+    """Run one job; what follows NAME goes to it.
+
+    \b
+    Example:
+      ./lakeboard job settle --period daily --from 2026-01-01 --to 2026-01-07
+    """
+    raise typer.Exit(run_job(name, context.args))
+
+
+def settle(
+    first: Annotated[str, typer.Option("--from", help="First UTC day, YYYY-MM-DD.")],
+    last: Annotated[str, typer.Option("--to", help="Last UTC day, inclusive.")],
+    json_: Annotated[bool, typer.Option("--json", help="The output is always one JSON document.")] = False,
+) -> None:
+    """Settle every ended day, week and month that a span touches.
+
+    \b
+    Example:
+      ./lakeboard settle --from 2026-01-01 --to 2026-01-31
+    """
+    raise typer.Exit(run_job("settle", ["--from", first, "--to", last, *(["--json"] if json_ else [])]))
+
+
+def run_job(name: str, arguments: list[str]) -> int:
+    """Runs the job in its environment and returns its exit code; 2 if there is none of that name."""
+    room = next((room for room in ("spark_jobs", "flink_jobs") if _is_job(room, name)), None)
+    if room is None:
+        there = sorted(
+            path.stem for room in ("spark_jobs", "flink_jobs") for path in (ROOT / room).glob("*.py")
+        )
+        say(f"no job {name!r}; there are {', '.join(item for item in there if not item.startswith('_'))}")
+        return 2
+    layout = layout_from(os.environ)
+    python = ensure("main" if room == "spark_jobs" else "flink")
+    ensure_jars("spark" if room == "spark_jobs" else "flink")
+    values = stack_arguments(layout)
+    given = [f"--{key}={values[key]}" for key in TAKES.get(name, ())]
+    env = child_env(**layout.environment("full"), JAVA_HOME=str(java_home()))
+    if name == "settle":
+        lacking = _storage(python, values, env)
+        if lacking:
+            return lacking
+    return subprocess.run([str(python), "-m", f"{room}.{name}", *given, *arguments], env=env).returncode
+
+
+def _storage(python: Path, values: dict[str, str], env: dict[str, str]) -> int:
+    """Makes the lake's folder and looks at its space, a second's work; Spark would take a minute to find out.
+
+    Returns 0, 1 if too little room is left, 3 if HDFS does not answer.
+    """
+    known = [f"--{name}={values[name]}" for name in ("webhdfs-url", "warehouse")]
+    done = subprocess.run(
+        [str(python), "-m", "lake.storage", "--make", *known], env=env, capture_output=True, text=True
+    )
+    if done.returncode:
+        say(f"the lake cannot be written: {done.stderr.strip() or done.stdout.strip()}")
+    return done.returncode
+
+
+def _is_job(room: str, name: str) -> bool:
+    return name.isidentifier() and not name.startswith("_") and (ROOT / room / f"{name}.py").exists()
+
+
+def stack_arguments(layout: Layout) -> dict[str, str]:
+    """Every argument about the stack that a job may take, without its dashes."""
+    settings = layout.settings("full")
+    return {
+        "postgres-url": settings.postgres_url,
+        "kafka-bootstrap": settings.kafka_bootstrap,
+        "bootstrap": settings.kafka_bootstrap,
+        "connector-jar": str(next((layout.cache / "jars" / "flink").glob("*.jar"), "")),
+        "checkpoint-dir": f"{settings.hdfs_url}/lakeboard/flink/checkpoints",
+        "rest-url": settings.flink_rest_url,
+        "webhdfs-url": settings.webhdfs_url,
+        "warehouse": settings.lake_warehouse,
+        "api-url": f"http://127.0.0.1:{settings.api_ports[0]}",
+        "importer-key-file": f"{settings.secrets_dir}/importer_key",
+        "jars": str(layout.cache / "jars" / "spark"),
+        "local-dir": str(layout.home / "data" / "spark"),
+        "shards": str(len(settings.valkey_urls)),
+    }

@@ -1,0 +1,79 @@
+"""Which processes make a profile, and who waits for whom."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cli.stack.airflow import airflow
+from cli.stack.flink import flink, streams
+from cli.stack.hdfs import HdfsPorts, hdfs
+from cli.stack.kafka import kafka
+from cli.stack.layout import Layout
+from cli.stack.ours import api, relay
+from cli.stack.postgres import postgres
+from cli.stack.process import Process
+from cli.stack.questdb import QuestdbPorts, questdb
+from cli.stack.traefik import traefik
+from cli.stack.valkey import valkey
+
+# What `up --without` may leave out; the other parts do their work without these.
+PARTS = {
+    "airflow": ("airflow_api", "airflow_scheduler", "airflow_dag_processor", "airflow_triggerer"),
+    "flink": ("jobmanager", "taskmanager", "streams"),
+    "questdb": ("questdb",),
+}
+
+
+def without(chosen: list[Process], parts: str) -> list[Process]:
+    """The processes without those of the named parts (a comma list); nobody waits for what is left out.
+
+    Raises KeyError for a part that cannot be left out.
+    """
+    out = {name for part in parts.split(",") if part for name in PARTS[part]}
+    return [
+        replace(process, after=tuple(name for name in process.after if name not in out))
+        for process in chosen
+        if process.name not in out
+    ]
+
+
+def processes(layout: Layout, profile: str, lan: bool = False) -> list[Process]:
+    """Returns the processes of `live` or `full`, those that others wait for first."""
+    full = profile == "full"
+    valkeys = [valkey(name, layout.data(name), layout.port(name)) for name in ("valkey_1", "valkey_2")]
+    databases = ("lakeboard", "airflow") if full else ("lakeboard",)
+    database = postgres(
+        layout.data("postgres"), layout.port("postgres"), layout.secrets["postgres_password"], databases
+    )
+    stores = (*(process.name for process in valkeys), database.name)
+    ours = [
+        api(layout, profile, "api_1", stores),
+        # After the first, which applies the migrations: two at once would wait for each other anyway.
+        api(layout, profile, "api_2", (*stores, "api_1")),
+        # The relay waits for Kafka and QuestDB by itself, a sink at a time: play never does.
+        relay(layout, profile, (*stores, "api_1")),
+    ]
+    door = traefik(layout, lan, ("api_1",))
+    if not full:
+        return [*valkeys, database, *ours, door]
+    return [*valkeys, database, *_warehouse(layout), *ours, door]
+
+
+def _warehouse(layout: Layout) -> list[Process]:
+    """What `full` adds: the record's log, the lake's disk, the streams and the schedule."""
+    port = layout.port
+    hdfs_ports = HdfsPorts(
+        port("namenode"), port("namenode_http"), port("datanode"), port("datanode_http"), port("datanode_ipc")
+    )
+    questdb_ports = QuestdbPorts(
+        port("questdb_http"), port("questdb_min"), port("questdb_pg"), port("questdb_tcp")
+    )
+    return [
+        kafka(layout.data("kafka"), layout.jars("kafka"), port("kafka"), port("kafka_controller")),
+        *hdfs(layout.data("hdfs"), layout.jars("hadoop"), hdfs_ports),
+        questdb(layout.data("questdb"), layout.jars("questdb"), questdb_ports),
+        *flink(layout, ("kafka", "datanode")),
+        # Last: its Java would take the processor from those that play and settling need.
+        streams(layout, ("taskmanager", "airflow_api")),
+        *airflow(layout, ("postgres",)),
+    ]

@@ -1,0 +1,47 @@
+"""The supervisor as a program: `python -m cli.stack.run --profile live`; `./lakeboard up` starts it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+
+from cli.stack.layout import layout_from
+from cli.stack.profiles import processes, without
+from cli.stack.supervisor import Supervisor, hold_lock
+
+
+def main() -> int:
+    """Runs the stack until SIGTERM; 1 if another supervisor has this home."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", choices=("live", "full"), default="full")
+    parser.add_argument("--lan", action="store_true")
+    parser.add_argument("--only", default="", help="comma list of processes, for tests")
+    parser.add_argument(
+        "--without", default="", help="comma list of parts to leave out: airflow, flink, questdb"
+    )
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("kafka").setLevel(logging.WARNING)  # it tells of every connection at INFO
+    layout = layout_from(os.environ)
+    lock = hold_lock(layout.run)
+    if lock is None:
+        print("another supervisor runs this stack", file=sys.stderr)
+        return 1
+    chosen = processes(layout, arguments.profile, arguments.lan)
+    if arguments.only:
+        names = set(arguments.only.split(","))
+        chosen = [process for process in chosen if process.name in names]
+    chosen = without(chosen, arguments.without)
+    about = {"profile": arguments.profile, "lan": arguments.lan, "without": arguments.without}
+    supervisor = Supervisor(
+        chosen, layout.run, layout.home / "logs", layout.environment(arguments.profile), about
+    )
+    asyncio.run(supervisor.main())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""The name of every key, topic, table and branch: each is built here and nowhere else (a repository test looks)."""
+
+from __future__ import annotations
+
+from datetime import date
+
+# Topics. The topic is the version; a breaking change is a new topic beside the old one.
+ANSWERS = "answers.v1"
+DEAD_LETTERS = "answers.v1.dead_letter"
+LATE = "answers.late"
+TOPK = "topk.v1"
+SKETCHES = "sketches.v1"
+POSITIONS = "outbox.positions"
+CORRECTIONS = "corrections.v1"
+# The Flink job, by which its submitter and its keeper know it.
+STREAMS_JOB = "lakeboard-streams"
+COMPACTED = (TOPK, SKETCHES, POSITIONS)
+
+# Kafka headers of `answers.v1`: what travels beside the event's bytes.
+HEADER_TYPE = "type"
+HEADER_SHARD = "shard"
+HEADER_SEQ = "seq"
+
+CATALOG = "lake"
+NAMESPACE = "lakeboard"
+
+ALL_TIME_START = "1970-01-01"
+
+
+def table(name: str) -> str:
+    """Full Iceberg name of a lake table."""
+    return f"{CATALOG}.{NAMESPACE}.{name}"
+
+
+def audit_branch(settlement_id: str) -> str:
+    """Branch that a settlement writes before it is checked."""
+    return f"settle_{settlement_id}"
+
+
+def settlement_tag(settlement_id: str) -> str:
+    """Tag that keeps a published settlement's snapshots readable."""
+    return f"settled_{settlement_id}"
+
+
+def board(scope: str, period: str, start: date | str) -> str:
+    """Redis key of a board, unique because a scope has one zone (CONTRACTS B3)."""
+    return f"leaderboard:{scope}:{period}:{start}"
+
+
+def boards_pattern() -> str:
+    """Glob of every board's key, for SCAN."""
+    return "leaderboard:*"
+
+
+def parse_board(key: str) -> tuple[str, str, str]:
+    """(scope, period, start) of a board's key: `board` backwards."""
+    scope, period, start = key.removeprefix("leaderboard:").rsplit(":", 2)
+    return scope, period, start
+
+
+def rebuilt_board(key: str) -> str:
+    """Where a board is made anew before it takes the place of `key`."""
+    return f"rebuild:{key}"
+
+
+def rebuilt_pattern() -> str:
+    """Glob of every board being made anew, for SCAN."""
+    return "rebuild:*"
+
+
+def quiz_scope(quiz_id: str) -> str:
+    return f"quiz:{quiz_id}"
+
+
+def session_scope(session_id: str) -> str:
+    return f"session:{session_id}"
+
+
+def session_board(session_id: str) -> str:
+    """A session's board is all-time, counted from the session's start."""
+    return board(session_scope(session_id), "all_time", ALL_TIME_START)
+
+
+def outbox() -> str:
+    """Stream of counted answers and barriers of one shard; ids are `{seq}-0`."""
+    return "outbox"
+
+
+def outbox_seq() -> str:
+    """Counter behind `seq`: the last one given out."""
+    return "outbox:seq"
+
+
+def session(session_id: str) -> str:
+    return f"session:{session_id}"
+
+
+def session_answers(session_id: str) -> str:
+    """Hash of a session's duplicate keys: field `question_id:user_id`."""
+    return f"session:{session_id}:answers"
+
+
+def session_questions(session_id: str) -> str:
+    """The session's own copy of its quiz, so that it goes on while Postgres is away."""
+    return f"session:{session_id}:questions"
+
+
+def session_players(session_id: str) -> str:
+    return f"session:{session_id}:players"
+
+
+def duplicate_field(question_id: str, user_id: str) -> str:
+    return f"{question_id}:{user_id}"
+
+
+def channel(session_id: str) -> str:
+    """Pub/sub channel on which a session's changes are told."""
+    return f"session:{session_id}:changed"
+
+
+def pin(code: str) -> str:
+    return f"pin:{code}"
+
+
+def idle_sessions() -> str:
+    """Sorted set of sessions by their last write (UTC µs): what the relay seals next."""
+    return "sessions:last_write"
+
+
+def barriers() -> str:
+    """Hash of barriers already written on a shard: field `zone|day` → seq."""
+    return "barriers"
+
+
+def relay_lag() -> str:
+    """The lag of a shard's relay by sink, JSON, with an expiry."""
+    return "relay_lag"
+
+
+def lease(name: str) -> str:
+    return f"lease:{name}"
+
+
+def global_position(source: int) -> str:
+    """Position of one source shard's outbox in this target's global boards."""
+    return f"global:position:{source}"
+
+
+def boards_since() -> str:
+    """A shard's copy of the deployment's `boards_since_us`, as the relay last read it from Postgres."""
+    return "global:boards_since"
+
+
+def heartbeat(name: str) -> str:
+    return f"heartbeat:{name}"
+
+
+def transactional_id(shard: int) -> str:
+    """Stable over restarts, so that a new relay fences the old one (CONTRACTS C4)."""
+    return f"relay-{shard}"

@@ -1,0 +1,65 @@
+"""The lake's tables as Spark SQL text (Iceberg v2, copy-on-write): one row per what, partition, sort order."""
+
+from __future__ import annotations
+
+from contracts.events import spark_columns
+from contracts.names import table
+
+# Copy-on-write: DuckDB reads the file list of a snapshot and would not see delete files (CONTRACTS D6).
+# One file a partition: a hash distribution brings a partition's rows to one task.
+_PROPERTIES = (
+    "'format-version'='2', 'write.delete.mode'='copy-on-write', 'write.update.mode'='copy-on-write', "
+    "'write.merge.mode'='copy-on-write', 'write.distribution-mode'='hash', 'write.wap.enabled'='true', "
+    "'write.parquet.compression-codec'='zstd'"
+)
+_COLUMNS: dict[str, tuple[str, str]] = {
+    "answers": (
+        f"{spark_columns()},\n"
+        "  occurred_at TIMESTAMP COMMENT 'occurred_at_us as a timestamp, for partitions and pruning',\n"
+        "  shard INT COMMENT 'Redis shard that counted it',\n  seq BIGINT COMMENT 'place in that shard''s outbox',\n"
+        "  kafka_partition INT COMMENT 'partition of answers.v1',\n  kafka_offset BIGINT COMMENT 'offset in it'",
+        "days(occurred_at)",
+    ),
+    "barriers": (
+        "  event_id STRING COMMENT 'UUIDv5 of (zone, day, shard)',\n  zone STRING COMMENT 'IANA zone',\n"
+        "  day DATE COMMENT 'the day that ended',\n  start_us BIGINT COMMENT 'UTC µs',\n"
+        "  end_us BIGINT COMMENT 'UTC µs',\n"
+        "  shard INT COMMENT 'Redis shard',\n  seq BIGINT COMMENT 'place in that shard''s outbox',\n"
+        "  kafka_partition INT COMMENT 'partition of answers.v1',\n  kafka_offset BIGINT COMMENT 'offset in it'",
+        "",
+    ),
+    "dead_letters": (
+        "  kafka_partition INT COMMENT 'partition of answers.v1',\n  kafka_offset BIGINT COMMENT 'offset in it',\n"
+        "  shard INT COMMENT 'header shard, null if unreadable',\n  seq BIGINT COMMENT 'header seq, null if unreadable',\n"
+        "  reason STRING COMMENT 'why no schema fits',\n  value BINARY COMMENT 'the record as it came'",
+        "",
+    ),
+    "user_numbers": (
+        "  user_no BIGINT COMMENT 'dense number of a user',\n  user_id STRING COMMENT 'the user'",
+        "",
+    ),
+    "user_days": (
+        "  scope STRING COMMENT 'global or quiz:ID',\n  zone STRING COMMENT 'IANA zone of the scope',\n"
+        "  day DATE COMMENT 'local day',\n"
+        "  user_no BIGINT COMMENT 'the user',\n  points BIGINT COMMENT 'sum of stamped points',\n"
+        "  reached_at_us BIGINT COMMENT 'greatest occurred_at_us with points, not floored; null at 0 points',\n"
+        "  plays BIGINT COMMENT 'counted answers',\n  misses BIGINT COMMENT 'wrong answers'",
+        "day",
+    ),
+    "rankings": (
+        "  period STRING COMMENT 'daily, weekly or monthly',\n  start DATE COMMENT 'first local day',\n"
+        "  zone STRING COMMENT 'IANA zone of the scope',\n  scope STRING COMMENT 'global or quiz:ID',\n"
+        "  rank BIGINT COMMENT 'row number, 1 is best',\n  user_id STRING COMMENT 'the user',\n"
+        "  user_no BIGINT COMMENT 'its number',\n  points BIGINT COMMENT 'sum of stamped points',\n"
+        "  reached_at_us BIGINT COMMENT 'floored to the second, UTC µs; null at 0 points'",
+        "period, start",
+    ),
+}
+TABLES = tuple(_COLUMNS)
+
+
+def create_table(name: str) -> str:
+    """`CREATE TABLE IF NOT EXISTS …` of one lake table, as Spark SQL."""
+    columns, partition = _COLUMNS[name]
+    partitioned = f"\nPARTITIONED BY ({partition})" if partition else ""
+    return f"CREATE TABLE IF NOT EXISTS {table(name)} (\n{columns}\n) USING iceberg{partitioned}\nTBLPROPERTIES ({_PROPERTIES})"

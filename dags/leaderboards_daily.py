@@ -1,0 +1,5 @@
+"""Settle daily leaderboards: see dags/leaderboards.py. (A DAG file, for airflow to find.)"""
+
+from leaderboards import leaderboards
+
+dag = leaderboards("daily")

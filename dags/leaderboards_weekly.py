@@ -1,0 +1,5 @@
+"""Settle weekly leaderboards: see dags/leaderboards.py. (A DAG file, for airflow to find.)"""
+
+from leaderboards import leaderboards
+
+dag = leaderboards("weekly")

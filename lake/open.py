@@ -1,0 +1,78 @@
+"""DuckDB over the lake: each table a view over the files of one snapshot (CONTRACTS D6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import duckdb
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.table import Table
+
+from contracts import names
+from contracts.errors import BrokenContract
+from contracts.tables import TABLES
+from lake.catalog import load_table, open_catalog
+from lake.files import FileCache
+
+
+def snapshot_files(
+    table: Table, snapshot_id: int | None = None, where: BooleanExpression | None = None
+) -> list[str]:
+    """URLs of the data files of a snapshot (default: the current one) that may hold rows of `where`.
+
+    Raises BrokenContract if the snapshot has delete files: reading the file list would bring deleted rows back.
+    """
+    scan = table.scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot_id)
+    tasks = list(scan.plan_files())
+    if any(task.delete_files for task in tasks):
+        raise BrokenContract(
+            "check_failed", f"{table.name()} has delete files; the lake's tables are copy-on-write"
+        )
+    return [task.file.file_path for task in tasks]
+
+
+class Lake:
+    """A catalog, a file cache, and views for DuckDB. Cheap to make; holds connections to Postgres only."""
+
+    def __init__(self, postgres_url: str, warehouse: str, cache: Path) -> None:
+        self.catalog: SqlCatalog = open_catalog(postgres_url, warehouse)
+        self.files = FileCache(cache)
+
+    def view(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        name: str,
+        snapshot_id: int | None = None,
+        where: BooleanExpression | None = None,
+    ) -> None:
+        """Make the view `name` over a snapshot's files; an empty table becomes an empty view with its columns.
+
+        where: files that cannot hold such rows are not fetched; the query still has to filter.
+        """
+        table = load_table(self.catalog, name)
+        urls = snapshot_files(table, snapshot_id, where) if table.current_snapshot() else []
+        if not urls:
+            empty = schema_to_pyarrow(table.schema()).empty_table()
+            connection.register(name, empty)
+            return
+        paths = ", ".join("'" + path.replace("'", "''") + "'" for path in self.files.paths(urls))
+        connection.execute(
+            f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM "
+            f"read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
+        )
+
+    def open(self, snapshots: Mapping[str, int] | None = None) -> duckdb.DuckDBPyConnection:
+        """A DuckDB with every table that exists as a view, at the given snapshots or the current ones."""
+        connection = duckdb.connect()
+        connection.execute("SET TimeZone = 'UTC'")
+        for name in TABLES:
+            try:
+                self.catalog.load_table((names.NAMESPACE, name))
+            except NoSuchTableError:
+                continue
+            self.view(connection, name, (snapshots or {}).get(name))
+        return connection

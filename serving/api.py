@@ -1,0 +1,126 @@
+"""The api process: assembles the rooms' routes into one application and runs it on loopback.
+
+    python -m serving.api --port N        settings from LAKEBOARD_* (contracts/settings.py)
+
+A room whose module is absent is not included, so that a profile may leave it out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import importlib.util
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import uvicorn
+from fastapi import FastAPI
+
+from contracts.settings import from_mapping
+from serving import health, problems
+from serving.connections import Connections
+from serving.metrics import RequestMetrics
+
+LOG = logging.getLogger(__name__)
+ROOMS = (
+    "serving.quizzes.routes",
+    "serving.sessions.routes",
+    "serving.live.sockets",
+    "serving.play.routes",
+    "serving.leaderboards.routes",
+    "serving.history.routes",
+    "serving.insights.routes",
+    "serving.web.routes",
+)
+# A client's frame holds one answer; a bigger one is an error of the client.
+FRAME_LIMIT_BYTES = 4096
+# Frames a socket may have waiting before uvicorn stops reading from it.
+FRAME_QUEUE = 16
+
+
+def _present(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+async def _beat(run_dir: str, name: str) -> None:
+    while True:
+        health.touch_heartbeat(run_dir, name)
+        await asyncio.sleep(health.HEARTBEAT_S)
+
+
+def create_app(environment: Mapping[str, str], name: str = "api") -> FastAPI:
+    """The application, not yet connected; its lifespan makes the clients and runs each room's `lifespan(app)`."""
+    settings = from_mapping(environment)
+    rooms = [importlib.import_module(module) for module in ROOMS if _present(module)]
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        connections = Connections.of(settings)
+        app.state.connections = connections
+        app.state.jwt_key = connections.secret("jwt_key")
+        await connections.postgres.open(wait=False)
+        beat = asyncio.create_task(_beat(settings.run_dir, name))
+        started = []
+        for room in rooms:
+            if hasattr(room, "lifespan"):
+                context = room.lifespan(app)
+                await context.__aenter__()
+                started.append(context)
+        LOG.info("api_started rooms=%d shards=%d", len(rooms), len(connections.texts))
+        yield
+        for context in reversed(started):
+            await context.__aexit__(None, None, None)
+        beat.cancel()
+        with suppress(asyncio.CancelledError):
+            await beat
+        await connections.close()
+
+    app = FastAPI(
+        title="Lakeboard",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+    )
+    problems.install(app)
+    app.include_router(health.router)
+    for room in rooms:
+        app.include_router(room.router)
+    app.add_middleware(problems.BodyLimit)
+    app.add_middleware(RequestMetrics)
+    return app
+
+
+def main() -> None:
+    """Serves until a signal; connections that are open get 5 s to end."""
+    parser = argparse.ArgumentParser(prog="python -m serving.api", description="one api process")
+    parser.add_argument("--port", type=int, required=True)
+    port = parser.parse_args().port
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    app = create_app(os.environ, f"api-{port}")
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=FRAME_LIMIT_BYTES,
+        ws_max_queue=FRAME_QUEUE,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+        proxy_headers=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""The Redis shards: one client each, the ring that owns quizzes, and every script call.
+
+Scripts decide (their first comments are the law); this module only lays out KEYS and ARGV and reads replies.
+Reading boards is `serving/boards/boards.py`; the relay's side of the outbox is `serving/boards/outbox.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+from contracts import names
+from contracts.events import ANSWER_TYPE, BARRIER_TYPE
+from contracts.identity import HashRing
+
+_HERE = Path(__file__).parent
+COUNTED = "counted"
+REPEAT = "repeat"
+LIVE, IMPORT, LATE = "live", "import", "late"
+
+
+def script_text(name: str) -> str:
+    """The Lua source of one of this room's scripts."""
+    return (_HERE / f"{name}.lua").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerToRecord:
+    """One answer as the script takes it.
+
+    mode: live, import, or late (a sealed session, checked by the caller: outbox entry alone). epoch: the session's
+    epoch it was scored under, "" unless live. boards: (Redis key, ticks) of each board. rank_board: the key among
+    them whose total and rank the reply carries, or "".
+    """
+
+    session_id: str
+    quiz_id: str
+    question_id: str
+    user_id: str
+    points: int
+    occurred_at_us: int
+    correct: bool
+    event: bytes
+    boards: tuple[tuple[str, int], ...]
+    mode: str = LIVE
+    epoch: str = ""
+    rank_board: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an answer. status: counted, repeat (the first one's result), or a code of contracts.errors."""
+
+    status: str
+    points: int
+    occurred_at_us: int
+    seq: int
+    correct: bool
+    total_packed: int | None = None
+    rank: int | None = None
+
+    @property
+    def kept(self) -> bool:
+        return self.status in (COUNTED, REPEAT)
+
+
+@dataclass
+class _Keys:
+    """The distinct keys of one call and their indices, counted from 1 as Lua does."""
+
+    keys: list[str]
+    index: dict[str, int] = field(default_factory=dict)
+
+    def of(self, key: str) -> int:
+        found = self.index.get(key)
+        if found is None:
+            self.keys.append(key)
+            found = self.index[key] = len(self.keys)
+        return found
+
+
+def arguments_of(batch: Sequence[AnswerToRecord]) -> tuple[list[str], list[Any]]:
+    """KEYS and ARGV of record_answers.lua for a batch."""
+    keys = _Keys([names.outbox(), names.outbox_seq(), names.idle_sessions()])
+    argv: list[Any] = [len(batch)]
+    for a in batch:
+        argv += (
+            a.mode,
+            keys.of(names.session(a.session_id)),
+            keys.of(names.session_answers(a.session_id)),
+            names.duplicate_field(a.question_id, a.user_id),
+            a.session_id,
+            a.quiz_id,
+            a.question_id,
+            a.epoch,
+            a.user_id,
+            a.points,
+            a.occurred_at_us,
+            int(a.correct),
+            a.event,
+            ANSWER_TYPE,
+            keys.of(a.rank_board) if a.rank_board else 0,
+            len(a.boards),
+        )
+        for key, ticks in a.boards:
+            argv += (keys.of(key), ticks)
+    return keys.keys, argv
+
+
+def _outcome(reply: Sequence[Any]) -> Outcome:
+    status, points, occurred, seq, correct, packed, rank = reply
+    return Outcome(
+        status.decode(),
+        int(points),
+        int(occurred),
+        int(seq),
+        correct == b"1",
+        int(packed) if packed else None,
+        int(rank) or None,
+    )
+
+
+def _session_arguments(session_id: str, fields: Mapping[str, Any], pin: str) -> tuple[list[str], list[Any]]:
+    """KEYS and ARGV of create_session.lua."""
+    key = names.session(session_id)
+    argv: list[Any] = [session_id]
+    for name, value in fields.items():
+        argv += (name, value)
+    return [key, names.pin(pin) if pin else key, names.idle_sessions()], argv
+
+
+class Shards:
+    """Clients of all shards, in order of their numbers. Opens nothing until the first call."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        # Workers send batches and readers share the rest; at the bound a caller fails, so it is far above what runs.
+        self.clients: list[Redis] = [Redis.from_url(url, protocol=2, max_connections=1_024) for url in urls]
+        self.ring = HashRing(len(urls))
+        self._digests: list[dict[str, str]] = [{} for _ in urls]
+
+    def __len__(self) -> int:
+        return len(self.clients)
+
+    def shard_of(self, quiz_id: str) -> int:
+        """The shard that owns a quiz, its sessions and their boards."""
+        return self.ring.shard_of(quiz_id)
+
+    async def close(self) -> None:
+        for client in self.clients:
+            await client.aclose()
+
+    async def call(self, shard: int, name: str, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+        """Run a script by its digest, loading it where the shard does not have it (a restarted server forgets)."""
+        client, digests = self.clients[shard], self._digests[shard]
+        if name not in digests:
+            digests[name] = await client.script_load(script_text(name))
+        try:
+            return await client.evalsha(digests[name], len(keys), *keys, *argv)
+        except NoScriptError:
+            digests[name] = await client.script_load(script_text(name))
+            return await client.evalsha(digests[name], len(keys), *keys, *argv)
+
+    async def record(self, shard: int, batch: Sequence[AnswerToRecord]) -> list[Outcome]:
+        """Record a batch that belongs to one shard; outcomes in the batch's order. A repeat is harmless."""
+        keys, argv = arguments_of(batch)
+        return [_outcome(reply) for reply in await self.call(shard, "record_answers", keys, argv)]
+
+    async def create_session(
+        self, shard: int, session_id: str, fields: Mapping[str, Any], pin: str = ""
+    ) -> str:
+        """Create a session's hash: created, there, or pin_taken."""
+        keys, argv = _session_arguments(session_id, fields, pin)
+        return (await self.call(shard, "create_session", keys, argv)).decode()
+
+    async def create_sessions(self, shard: int, sessions: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Create many sessions' hashes in one round trip; those that are there stay as they are."""
+        text = script_text("create_session")
+        digest = await self.clients[shard].script_load(text)
+        async with self.clients[shard].pipeline(transaction=False) as pipe:
+            for session_id, fields in sessions:
+                keys, argv = _session_arguments(session_id, fields, "")
+                pipe.evalsha(digest, len(keys), *keys, *argv)
+            await pipe.execute()
+
+    async def write_barriers(
+        self, shard: int, barriers: Sequence[tuple[str, bytes]]
+    ) -> list[tuple[str, int]]:
+        """Put (field `zone|day`, event bytes) into the outbox, each once: (written | there, seq) for each."""
+        keys = [names.outbox(), names.outbox_seq(), names.barriers()]
+        argv: list[Any] = [BARRIER_TYPE]
+        for pair in barriers:
+            argv += pair
+        return [(status.decode(), int(seq)) for status, seq in await self.call(shard, "barrier", keys, argv)]
+
+    async def mark_sealed(self, shard: int, session_id: str, quiet_since_us: int) -> tuple[str, int]:
+        """First step of sealing: (sealed, seq to wait for), (active, 0) or (gone, 0)."""
+        keys = [names.session(session_id), names.outbox_seq()]
+        status, seq = await self.call(shard, "seal", keys, [quiet_since_us])
+        return status.decode(), int(seq)
+
+    async def quiet_sessions(self, shard: int, before_us: int, limit: int) -> list[str]:
+        """Sessions whose last write is before an instant, oldest first."""
+        found: Any = await self.clients[shard].zrangebyscore(
+            names.idle_sessions(), "-inf", before_us, start=0, num=limit
+        )
+        return [member.decode() for member in found]
+
+    async def forget_session(self, shard: int, session_id: str) -> None:
+        """Last step of sealing: delete the session's keys; its board stays until its period leaves Redis."""
+        async with self.clients[shard].pipeline(transaction=True) as pipe:
+            pipe.delete(
+                names.session_answers(session_id),
+                names.session_questions(session_id),
+                names.session_players(session_id),
+                names.session(session_id),
+            )
+            pipe.zrem(names.idle_sessions(), session_id)
+            await pipe.execute()
+
+    async def last_seq(self, shard: int) -> int:
+        """The last sequence number a shard gave out."""
+        return int(await self.clients[shard].get(names.outbox_seq()) or 0)

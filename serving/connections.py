@@ -1,0 +1,97 @@
+"""The systems an api process talks to, made once at start and passed in; nothing connects at import.
+
+Valkey clients give bytes (`shards`, for answers and boards) or text (`texts`, for session hashes) over the same shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from redis.asyncio import Redis
+
+from contracts.errors import SystemMissing
+from contracts.identity import HashRing
+from contracts.settings import Settings
+from serving.boards.boards import Boards
+from serving.boards.shards import Shards
+
+# Enough for the slow paths of one process; play itself does not use Postgres.
+POSTGRES_CONNECTIONS = 8
+# How long a request waits for Postgres before it says that it is missing; a running session never waits for it.
+POSTGRES_WAIT_S = 2.0
+
+
+@dataclass
+class Connections:
+    """Clients of one process.
+
+    `session_shards` remembers where a session lives (it never moves while it runs), `quiz_zones` a quiz's zone (fixed
+    when the quiz was made), so that their boards can be read while Postgres is down.
+    """
+
+    settings: Settings
+    shards: Shards
+    boards: Boards
+    texts: list[Redis]
+    ring: HashRing
+    postgres: AsyncConnectionPool
+    session_shards: dict[str, int] = field(default_factory=dict)
+    quiz_zones: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(settings: Settings) -> Connections:
+        """Makes the clients; none of them connects yet."""
+        urls = settings.valkey_urls
+        shards = Shards(urls)
+        return Connections(
+            settings=settings,
+            shards=shards,
+            boards=Boards(shards),
+            texts=[Redis.from_url(url, decode_responses=True) for url in urls],
+            ring=shards.ring,
+            postgres=AsyncConnectionPool(
+                settings.postgres_url,
+                min_size=0,
+                max_size=POSTGRES_CONNECTIONS,
+                timeout=POSTGRES_WAIT_S,
+                open=False,
+                # A connection from before a restart of Postgres is thrown away instead of failing a request.
+                check=AsyncConnectionPool.check_connection,
+                # Back-off grows during an outage; after this it starts again, so that play joins soon after.
+                reconnect_timeout=5,
+                kwargs={"autocommit": True, "connect_timeout": 2},
+            ),
+        )
+
+    @asynccontextmanager
+    async def sql(self) -> AsyncIterator[psycopg.AsyncConnection]:
+        """A Postgres connection in autocommit. Raises SystemMissing if the server does not answer."""
+        try:
+            async with self.postgres.connection() as connection:
+                yield connection
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            raise SystemMissing(
+                "system_missing", "Postgres does not answer", next_step="see ./lakeboard status"
+            ) from error
+
+    def secret(self, name: str) -> str:
+        """The secret in the file `name`. Raises SystemMissing naming the file."""
+        path = Path(self.settings.secrets_dir) / name
+        try:
+            return path.read_text().strip()
+        except OSError as error:
+            raise SystemMissing(
+                "system_missing", f"secret {path} cannot be read", next_step="./lakeboard up makes it"
+            ) from error
+
+    async def close(self) -> None:
+        """Closes every client."""
+        await self.shards.close()
+        for client in self.texts:
+            await client.aclose()
+        await self.postgres.close()

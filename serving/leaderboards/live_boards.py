@@ -1,0 +1,102 @@
+"""Boards that Redis holds, in the one reply shape: global, quiz and session, while live or not yet settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import psycopg
+
+from contracts import names
+from contracts.boards import Board, Scope
+from contracts.errors import BadInput, LakeboardError
+from contracts.periods import iso_ms
+from contracts.ranking import reached_at_us
+from contracts.replies import BoardReply, Entry, Provenance
+from contracts.settlements import state_of
+from serving.boards.boards import Place
+from serving.connections import Connections
+from serving.sessions.machine import Session
+from serving.sessions.store import now_us
+
+# Quizzes whose zone one process remembers: about 15 MB; beyond, the oldest is asked for again.
+REMEMBERED_ZONES = 100_000
+
+
+async def names_of(connections: Connections, user_ids: Iterable[str]) -> dict[str, str]:
+    """user_id → name from Postgres; empty while it is down, since a board without names is still the board."""
+    wanted = sorted(set(user_ids))
+    if not wanted:
+        return {}
+    try:
+        async with connections.sql() as sql:
+            found = await sql.execute("select user_id, name from users where user_id = any(%s)", [wanted])
+            return {row[0]: row[1] for row in await found.fetchall() if row[1]}
+    except (LakeboardError, psycopg.Error):
+        return {}
+
+
+def entry(place: Place, anchor_us: int, tick_us: int, known: dict[str, str]) -> Entry:
+    """A place as a reply's row."""
+    ticks = place.ticks
+    reached = None if ticks is None else iso_ms(reached_at_us(anchor_us, ticks, tick_us))
+    return Entry(place.rank, place.user_id, place.points, reached, known.get(place.user_id))
+
+
+def with_session(board: Board, session: Session) -> tuple[int, int]:
+    """Anchor and tick (µs) of a session's board, fixed when the session was created."""
+    assert board.scope.kind == "session"
+    return session.started_at_us, session.tick_ms * 1000
+
+
+async def read_board(
+    connections: Connections,
+    board: Board,
+    anchor_us: int,
+    tick_us: int,
+    quiz_id: str | None,
+    k: int,
+    user_id: str,
+    m: int,
+    rules: tuple[str, ...],
+) -> BoardReply:
+    """The reply from Redis. `quiz_id` owns the board's shard; None means a global board over all shards."""
+    boards = connections.boards
+    key = names.board(str(board.scope), board.period, board.start)
+    top = await boards.top(key, k, quiz_id)
+    around = await boards.around(key, user_id, m, quiz_id) if user_id else []
+    participants = await boards.participants(key, quiz_id)
+    known = await names_of(connections, (place.user_id for place in (*top, *around)))
+    rows = tuple(entry(place, anchor_us, tick_us, known) for place in around)
+    now = now_us()
+    return BoardReply(
+        scope=str(board.scope),
+        period=board.period,
+        start=str(board.start),
+        entries=tuple(entry(place, anchor_us, tick_us, known) for place in top),
+        participants=participants,
+        provenance=Provenance(
+            "redis", "exact", iso_ms(now), state_of(board.period, board.start, board.zone, now, False), rules
+        ),
+        me=next((row for row in rows if row.user_id == user_id), None),
+        around=rows,
+    )
+
+
+async def zone_of_scope(connections: Connections, scope: Scope) -> str:
+    """The scope's zone: part of its boards' names, so it is never guessed.
+
+    Raises BadInput(unknown_quiz), and SystemMissing while Postgres is down and this process has not seen the quiz.
+    """
+    if scope.kind != "quiz":
+        return "UTC"
+    zones = connections.quiz_zones
+    if scope.id not in zones:
+        async with connections.sql() as sql:
+            found = await sql.execute("select zone from quizzes where quiz_id = %s", [scope.id])
+            row = await found.fetchone()
+        if row is None:
+            raise BadInput("unknown_quiz", f"there is no quiz {scope.id!r}", status=404)
+        if len(zones) >= REMEMBERED_ZONES:
+            zones.pop(next(iter(zones)))
+        zones[scope.id] = str(row[0])
+    return zones[scope.id]

@@ -1,0 +1,55 @@
+"""Prometheus metrics of an api process: requests, errors and latencies by route, answers and sockets."""
+
+from __future__ import annotations
+
+import time
+
+from prometheus_client import Counter, Gauge, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+REQUESTS = Counter("lakeboard_requests_total", "HTTP requests", ["method", "route", "status"])
+LATENCY = Histogram(
+    "lakeboard_request_seconds",
+    "Time from request to reply, s",
+    ["route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+ANSWERS = Counter("lakeboard_answers_total", "Answers by outcome", ["outcome"])
+NEGATIVE_ELAPSED = Counter(
+    "lakeboard_negative_elapsed_total", "Live answers whose elapsed time was clamped to 0"
+)
+SOCKETS = Gauge("lakeboard_sockets", "Open sockets")
+PUSHES = Counter("lakeboard_pushes_total", "Messages pushed to sockets", ["kind"])
+SKIPPED = Counter("lakeboard_pushes_skipped_total", "Standings that a slow receiver did not get")
+RELAY_LAG = Gauge(
+    "lakeboard_relay_lag_seconds",
+    "Age of the oldest entry not yet in a sink, as its relay says",
+    ["shard", "sink"],
+)
+CLOCK_OFFSET = Gauge("lakeboard_clock_offset_seconds", "This process' clock minus Redis TIME, worst shard, s")
+
+
+class RequestMetrics:
+    """Counts each request under its route's template (never its path: ids would make endless series)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            REQUESTS.labels(scope["method"], route, str(status)).inc()
+            LATENCY.labels(route).observe(time.perf_counter() - started)

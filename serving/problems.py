@@ -1,0 +1,123 @@
+"""One error shape for every route: RFC 9457 problem details, 404, 405, 422 and 500 included; and the body limit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import redis.exceptions
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from contracts.errors import BadInput, LakeboardError, SystemMissing, problem
+
+LOG = logging.getLogger(__name__)
+MEDIA_TYPE = "application/problem+json"
+# A play message is below 1 KiB; an import request holds a few thousand lines. Higher lets one client fill the memory.
+BODY_LIMIT_BYTES = 64 * 1024
+IMPORT_LIMIT_BYTES = 8 * 1024 * 1024
+IMPORT_PREFIX = "/v1/import/"
+_HTTP_CODES = {
+    400: "bad_request",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    429: "too_many_requests",
+}
+_FIELD_CODES = {
+    "extra_forbidden": "unknown_field",
+    "missing": "missing_field",
+    "json_invalid": "malformed_body",
+}
+
+
+def reply(error: LakeboardError, path: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """The HTTP reply of an error."""
+    return JSONResponse(problem(error, instance=path), error.http_status, headers, media_type=MEDIA_TYPE)
+
+
+def of_validation(errors: Sequence[Any]) -> BadInput:
+    """The first thing wrong with a request: unknown_field, missing_field, malformed_body or invalid_field."""
+    first = errors[0]
+    where = ".".join(str(part) for part in first["loc"])
+    code = _FIELD_CODES.get(first["type"], "invalid_field")
+    return BadInput(code, f"{where}: {first['msg']}"[:300], status=400 if code == "malformed_body" else 422)
+
+
+async def _lakeboard(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, LakeboardError)
+    if error.http_status >= 500:
+        LOG.warning("request_failed path=%s code=%s detail=%s", request.url.path, error.code, error.detail)
+    return reply(error, request.url.path)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = _HTTP_CODES.get(error.status_code, "bad_request")
+    detail = f"{request.method} {request.url.path}: {error.detail}"
+    headers = dict(error.headers) if error.headers else None
+    return reply(LakeboardError(code, detail, status=error.status_code), request.url.path, headers)
+
+
+async def _validation(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return reply(of_validation(error.errors()), request.url.path)
+
+
+async def _valkey(request: Request, error: Exception) -> JSONResponse:
+    LOG.warning("valkey_missing path=%s error=%s", request.url.path, error)
+    return reply(
+        SystemMissing("system_missing", "Valkey does not answer", next_step="see ./lakeboard status"),
+        request.url.path,
+    )
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    LOG.error("request_crashed path=%s", request.url.path, exc_info=error)
+    return reply(LakeboardError("internal", "the request failed; the log has the cause"), request.url.path)
+
+
+def install(app: FastAPI) -> None:
+    """Registers the one shape for every kind of error."""
+    app.add_exception_handler(LakeboardError, _lakeboard)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(redis.exceptions.ConnectionError, _valkey)
+    app.add_exception_handler(redis.exceptions.TimeoutError, _valkey)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+class BodyLimit:
+    """Refuses a body above the limit with 413: at once if its length is announced, else when the limit is passed."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"]
+        limit = IMPORT_LIMIT_BYTES if path.startswith(IMPORT_PREFIX) else BODY_LIMIT_BYTES
+        error = BadInput("body_too_large", f"the body of {path} may have {limit} bytes", status=413)
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if not announced.isdigit() or int(announced) > limit:
+            await reply(error, path, {"Connection": "close"})(scope, receive, send)
+            return
+        taken = 0
+
+        async def limited() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > limit:
+                raise HTTPException(413, error.detail)
+            return message
+
+        await self.app(scope, limited, send)

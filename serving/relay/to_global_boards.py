@@ -1,0 +1,74 @@
+"""Sink: the global boards, sharded by user, fed from every outbox (CONTRACTS C8).
+
+Each target shard holds the position of each source and takes a batch only if it continues that position, in one call
+with the additions, empty batches too; so a repeat after a crash changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from contracts.boards import Board, Scope, boards_of, kept_in_redis
+from contracts.events import ANSWER_TYPE, decode
+from contracts.identity import user_shard
+from contracts.ranking import ticks_of
+from serving.boards.outbox import Addition, Entry, Outbox
+
+_DAY_US = 86_400_000_000
+
+
+@lru_cache(maxsize=16_384)
+def _boards_of_day(day_number: int) -> tuple[Board, ...]:
+    return tuple(boards_of(Scope("global"), day_number * _DAY_US, "UTC"))
+
+
+def additions_of(entries: Sequence[Entry], boards_since_us: int, shards: int) -> list[list[Addition]]:
+    """What each target shard adds for some entries of one source; barriers and late answers add nothing."""
+    by_shard: list[list[Addition]] = [[] for _ in range(shards)]
+    for entry in entries:
+        if entry.type != ANSWER_TYPE or entry.mode == "late":
+            continue
+        event = decode(entry.event)
+        target = by_shard[user_shard(event.user_id, shards)]
+        for board in _boards_of_day(event.occurred_at_us // _DAY_US):
+            if kept_in_redis(board, boards_since_us):
+                ticks = ticks_of(event.occurred_at_us, board.anchor_us, board.tick_us)
+                target.append(Addition(board.key, event.user_id, event.points, ticks))
+    return by_shard
+
+
+def decided_without_postgres(entries: Sequence[Entry], boards_since_us: int) -> list[Entry]:
+    """The first entries whose boards are certain although `boards_since_us` may be out of date.
+
+    It only ever moves back: a board that is kept under an old value is kept under the new one. So the first answer that
+    the old value would leave out of a board ends the list, and waits for Postgres.
+    """
+    certain: list[Entry] = []
+    for entry in entries:
+        if entry.type == ANSWER_TYPE and entry.mode != "late":
+            day = decode(entry.event).occurred_at_us // _DAY_US
+            if not all(kept_in_redis(board, boards_since_us) for board in _boards_of_day(day)):
+                break
+        certain.append(entry)
+    return certain
+
+
+class GlobalBoards:
+    """The global boards of all target shards, fed from one source."""
+
+    def __init__(self, source: int, targets: Sequence[Outbox]) -> None:
+        self.source = source
+        self.targets = targets
+        self.overflows = 0
+
+    def positions(self) -> list[int]:
+        """How far each target is."""
+        return [target.global_position(self.source) for target in self.targets]
+
+    def apply(self, start: int, entries: Sequence[Entry], boards_since_us: int) -> None:
+        """Bring every target that stands at `start` to the last entry; one that is elsewhere is left as it is."""
+        parts = additions_of(entries, boards_since_us, len(self.targets))
+        for target, part in zip(self.targets, parts, strict=True):
+            _, _, overflows = target.apply_global(self.source, start, entries[-1].seq, part)
+            self.overflows += overflows

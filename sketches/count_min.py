@@ -1,0 +1,149 @@
+"""Count-Min: how often each key occurred, never too low, too high by at most a stated bound.
+
+Plain Count-Min (Cormode & Muthukrishnan 2005), no conservative update: merged counters equal those of the whole
+stream to the byte (CONTRACTS E3). With width ⌈e/ε⌉ and ⌈ln(1/δ)⌉ rows, an estimate exceeds the truth by more than
+ε · total weight with probability at most δ. The hashing and the counters are Apache DataSketches'; this module
+adds typed keys, the envelope of `sketches.encoding`, and a check that two sketches may be merged.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+
+from datasketches import count_min_sketch
+
+from contracts.errors import BadInput
+from sketches.encoding import KIND_COUNT_MIN, Envelope, unwrap, wrap
+
+# ε 0.001, δ 0.01: 5 rows of 2,719 counters, 109 kB. Half the ε doubles the bytes of every window on the topic.
+DEFAULT_EPSILON = 0.001
+DEFAULT_DELTA = 0.01
+DEFAULT_SEED = 9001
+# DataSketches keeps counters as doubles: above 2^53 a step of one is lost, so "never too low" would be false.
+MAX_TOTAL = 2**53
+_PARAMETERS = struct.Struct("<ddIIQ")
+# The library adds up num_hashes · num_buckets in 30 bits; far below it a sketch is already larger than any of ours.
+_MAX_CELLS = 2**23
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """One estimate: truth <= value always, lower <= truth with probability `confidence`.
+
+    value: the estimate, never below the truth. lower = max(0, value - bound). upper = value. bound = ε · total,
+    rounded up, in the unit of the weights. confidence = 1 - δ, for one key asked for.
+    """
+
+    value: int
+    lower: int
+    upper: int
+    bound: int
+    confidence: float
+
+
+def typed_key(kind: str, key: str) -> str:
+    """`kind:key`. A bare key of digits is read as an integer by the library and then not found again (STACK 6)."""
+    return f"{kind}:{key}"
+
+
+class CountMin:
+    """A Count-Min sketch with the parameters it was made from. Not safe for threads that update it together."""
+
+    __slots__ = ("_sketch", "delta", "epsilon")
+
+    def __init__(self, sketch: count_min_sketch, epsilon: float, delta: float) -> None:
+        self._sketch = sketch
+        self.epsilon = epsilon
+        self.delta = delta
+
+    @classmethod
+    def from_error(
+        cls, epsilon: float = DEFAULT_EPSILON, delta: float = DEFAULT_DELTA, *, seed: int = DEFAULT_SEED
+    ) -> CountMin:
+        """An empty sketch of that error. Raises BadInput(invalid_field) outside 0 < epsilon, delta < 1."""
+        rows, width = _shape(epsilon, delta)
+        return cls(count_min_sketch(rows, width, seed), epsilon, delta)
+
+    @property
+    def total(self) -> int:
+        """Sum of all weights."""
+        return int(self._sketch.total_weight)
+
+    @property
+    def seed(self) -> int:
+        return int(self._sketch.seed)
+
+    @property
+    def bound(self) -> int:
+        """ε · total, rounded up: how far an estimate may lie above the truth."""
+        return math.ceil(self.epsilon * self.total)
+
+    def update(self, kind: str, key: str, weight: int = 1) -> None:
+        """Count `key` of `kind`, `weight` times. Raises BadInput for a negative weight or a total above 2^53."""
+        if weight < 0:
+            raise BadInput(
+                "invalid_field", f"weight {weight} is negative: the estimate would fall below the truth"
+            )
+        if self.total + weight > MAX_TOTAL:
+            raise BadInput("invalid_field", f"total {self.total} + {weight} passes {MAX_TOTAL}")
+        if weight:
+            self._sketch.update(typed_key(kind, key), float(weight))
+
+    def merge(self, other: CountMin) -> None:
+        """Add `other` to this one. Raises BadInput(bad_sketch) if width, rows, seed, ε or δ differ."""
+        if self._header() != other._header():
+            raise BadInput("bad_sketch", "two Count-Min sketches of different parameters cannot be merged")
+        if self.total + other.total > MAX_TOTAL:
+            raise BadInput("invalid_field", f"total {self.total} + {other.total} passes {MAX_TOTAL}")
+        if other is self:  # the library refuses to merge a sketch with itself
+            other = CountMin.from_bytes(self.to_bytes())
+        self._sketch.merge(other._sketch)
+
+    def estimate(self, kind: str, key: str) -> Estimate:
+        """How often `key` of `kind` occurred. Cost: one hash a row."""
+        value = int(self._sketch.get_estimate(typed_key(kind, key)))
+        bound = self.bound
+        return Estimate(value, max(0, value - bound), value, bound, 1.0 - self.delta)
+
+    def _header(self) -> bytes:
+        return _PARAMETERS.pack(
+            self.epsilon, self.delta, self._sketch.num_hashes, self._sketch.num_buckets, self._sketch.seed
+        )
+
+    def to_bytes(self) -> bytes:
+        """The sketch with its header; equal counters and parameters give equal bytes."""
+        return wrap(Envelope(KIND_COUNT_MIN, self._header(), bytes(self._sketch.serialize())))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CountMin:
+        """The sketch in `data`. Raises BadInput(bad_sketch) if it is not one, or its counters do not fit its header."""
+        envelope = unwrap(data, KIND_COUNT_MIN)
+        if len(envelope.parameters) != _PARAMETERS.size:
+            raise BadInput(
+                "bad_sketch", f"{len(envelope.parameters)} bytes of parameters, want {_PARAMETERS.size}"
+            )
+        epsilon, delta, rows, width, seed = _PARAMETERS.unpack(envelope.parameters)
+        try:
+            expected = _shape(epsilon, delta)
+            sketch = count_min_sketch.deserialize(envelope.payload)
+        except (BadInput, RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise BadInput("bad_sketch", f"the counters cannot be read: {error}") from error
+        found = (sketch.num_hashes, sketch.num_buckets, sketch.seed)
+        if found != (rows, width, seed) or (rows, width) != expected:
+            raise BadInput(
+                "bad_sketch", f"counters of shape and seed {found}, the header says {(rows, width, seed)}"
+            )
+        return cls(sketch, epsilon, delta)
+
+
+def _shape(epsilon: float, delta: float) -> tuple[int, int]:
+    """Rows and width of an error: ⌈ln(1/δ)⌉ and ⌈e/ε⌉; at least 1 row and 3 counters, as the library wants."""
+    if not (0.0 < epsilon < 1.0 and 0.0 < delta < 1.0):
+        raise BadInput("invalid_field", f"epsilon {epsilon} and delta {delta} must lie between 0 and 1")
+    rows = max(1, math.ceil(math.log(1.0 / delta)))
+    width = max(3, math.ceil(math.e / epsilon))
+    if rows * width > _MAX_CELLS or rows > 127:
+        raise BadInput("invalid_field", f"epsilon {epsilon}, delta {delta} need {rows} x {width} counters")
+    return rows, width

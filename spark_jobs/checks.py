@@ -1,0 +1,77 @@
+"""Checks of what a settlement has written, before it is published: `fail` stops it, `warn` is told."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from contracts.errors import BrokenContract
+
+log = logging.getLogger(__name__)
+_BOARD = ["period", "start", "zone", "scope"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check's outcome: `bad` counts what breaks it, 0 is right."""
+
+    name: str
+    level: str
+    bad: int
+
+
+def check_rankings(written: DataFrame, board_totals: DataFrame) -> list[Check]:
+    """Rows unique, ranks 1..n without gap, points and rows equal to the totals, board by board."""
+    boards = written.groupBy(*_BOARD).agg(
+        F.count("*").alias("n"),
+        F.min("rank").alias("low"),
+        F.max("rank").alias("high"),
+        F.count_distinct("rank").alias("ranks"),
+        F.count_distinct("user_id").alias("users"),
+        F.sum("points").alias("points"),
+    )
+    wanted = board_totals.groupBy(*_BOARD).agg(F.count("*").alias("n_in"), F.sum("points").alias("points_in"))
+    both = boards.join(wanted, _BOARD, "full")
+    n = F.col("n")
+    row = both.agg(
+        F.count_if(F.col("users") != n),
+        F.count_if((F.col("low") != 1) | (F.col("high") != n) | (F.col("ranks") != n)),
+        F.count_if(~n.eqNullSafe(F.col("n_in"))),
+        F.count_if(~F.col("points").eqNullSafe(F.col("points_in"))),
+    ).collect()[0]
+    found = ("a user once a board", "ranks 1..n without gap", "rows equal", "sums of points equal")
+    return [Check(f"rankings: {name}", "fail", bad) for name, bad in zip(found, row, strict=True)]
+
+
+def check_answers(answers: DataFrame) -> list[Check]:
+    """event_id, (partition, offset) and (shard, seq) unique; one number a user and one user a number."""
+    row = answers.agg(
+        F.count("*") - F.count_distinct("event_id"),
+        F.count("*") - F.count_distinct("kafka_partition", "kafka_offset"),
+        F.count("*") - F.count_distinct("shard", "seq"),
+        F.count_distinct("user_id", "user_no") - F.count_distinct("user_id"),
+        F.count_distinct("user_id", "user_no") - F.count_distinct("user_no"),
+    ).collect()[0]
+    found = (
+        "event_id unique",
+        "(partition, offset) unique",
+        "(shard, seq) unique",
+        "one number a user",
+        "one user a number",
+    )
+    return [Check(f"answers: {name}", "fail", bad) for name, bad in zip(found, row, strict=True)]
+
+
+def enforce(checks: list[Check]) -> None:
+    """Raise BrokenContract(check_failed) for a broken `fail` check; log a broken `warn` check."""
+    for check in checks:
+        if check.bad and check.level == "warn":
+            log.warning("check_warned name=%r bad=%d", check.name, check.bad)
+    broken = [f"{check.name} ({check.bad})" for check in checks if check.bad and check.level == "fail"]
+    if broken:
+        raise BrokenContract(
+            "check_failed", "; ".join(broken), next_step="nothing was published; look at the branch"
+        )

@@ -1,0 +1,221 @@
+"""Kafka `answers.v1` → the lake's `answers`, `barriers` and `dead_letters` (CONTRACTS D1, A5).
+
+Reads committed records only, in `foreachBatch` with the trigger availableNow, under a Postgres advisory lock. What is
+in a table is said by the property `kafka-offsets` of its snapshots, not by the streaming checkpoint: each batch drops
+the rows below it, so a batch that is run again writes nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from contracts import names
+from contracts.events import (
+    ANSWER_FIELDS,
+    ANSWER_TYPE,
+    BARRIER_FIELDS,
+    BARRIER_TYPE,
+    Field,
+    barrier_spark_schema,
+    spark_schema,
+)
+from spark_jobs.locks import INGEST, advisory_lock
+
+OFFSETS_PROPERTY = "kafka-offsets"
+# Bounds a batch's memory: 300,000 events of about 500 bytes. Lower costs more commits, higher more heap.
+MAX_RECORDS_A_BATCH = 300_000
+_LEAST = {"elapsed_ms": 0, "time_limit_ms": 1}
+_TABLES = ("dead_letters", "answers", "barriers")
+
+
+def _header(name: str) -> Column:
+    return F.expr(f"CAST(element_at(filter(headers, h -> h.key = '{name}'), 1).value AS STRING)")
+
+
+def _first_reason(checks: list[tuple[Column, str]]) -> Column:
+    """The text of the first check that is true; null if none is."""
+    return F.coalesce(*[F.when(wrong, F.lit(text)) for wrong, text in checks])
+
+
+def _fits(event: str, schema: tuple[Field, ...]) -> list[tuple[Column, str]]:
+    """(wrong, reason) checks of one parsed event against its schema: contracts.events.decode, as columns."""
+    keys = F.array_sort(F.json_object_keys("text"))
+    checks = [
+        (F.isnull(keys), "not a JSON object"),
+        (
+            keys != F.array(*[F.lit(name) for name in sorted(f.name for f in schema)]),
+            "fields missing or unknown",
+        ),
+        (F.isnotnull(F.col(f"{event}._corrupt")), "a field does not fit its kind"),
+    ]
+    for field in schema:
+        column = F.col(f"{event}.{field.name}")
+        if field.kind != "opt_str":
+            checks.append((F.isnull(column), f"{field.name} does not fit {field.kind}"))
+        if field.kind == "uuid":
+            checks.append((F.length(column) != 36, f"{field.name} does not fit uuid"))
+        if field.kind == "u32":
+            checks.append((~column.between(0, 2**32 - 1), f"{field.name} does not fit u32"))
+        if field.name in _LEAST:
+            checks.append((column < _LEAST[field.name], f"{field.name} is below {_LEAST[field.name]}"))
+        if field.name == "origin":
+            checks.append((~column.isin("live", "import"), "origin is neither live nor import"))
+        if field.name == "day":
+            checks.append((F.isnull(F.expr(f"try_cast({event}.day AS DATE)")), "day is not a day"))
+    return checks
+
+
+def decode_records(records: DataFrame) -> DataFrame:
+    """One row per Kafka record: headers, both parsed forms, and `reason`, null where the record fits its schema.
+
+    records: partition, offset, value, headers as Spark's Kafka source gives them.
+    """
+    rows = (
+        records.withColumn("shard_text", _header(names.HEADER_SHARD))
+        .withColumn("seq_text", _header(names.HEADER_SEQ))
+        .select(
+            F.col("partition").alias("kafka_partition"),
+            F.col("offset").alias("kafka_offset"),
+            "value",
+            F.col("value").cast("string").alias("text"),
+            _header(names.HEADER_TYPE).alias("type"),
+            F.expr("try_cast(shard_text AS INT)").alias("shard"),
+            F.expr("try_cast(seq_text AS BIGINT)").alias("seq"),
+        )
+    )
+    permissive = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": "_corrupt"}
+    rows = rows.withColumn(
+        "answer", F.from_json("text", spark_schema() + ", _corrupt STRING", permissive)
+    ).withColumn("barrier", F.from_json("text", barrier_spark_schema() + ", _corrupt STRING", permissive))
+    beside = [
+        (
+            F.isnull("type") | ~F.col("type").isin(ANSWER_TYPE, BARRIER_TYPE),
+            "header type is missing or unknown",
+        ),
+        (F.isnull("shard") | (F.col("shard") < 0), "header shard is missing or not a number"),
+        (F.isnull("seq") | (F.col("seq") < 1), "header seq is missing or not a number"),
+        (F.isnull("value"), "the record is empty"),
+        (~F.is_valid_utf8("text"), "not UTF-8"),
+    ]
+    return rows.withColumn(
+        "reason",
+        F.coalesce(
+            _first_reason(beside),
+            F.when(F.col("type") == ANSWER_TYPE, _first_reason(_fits("answer", ANSWER_FIELDS))).otherwise(
+                _first_reason(_fits("barrier", BARRIER_FIELDS))
+            ),
+        ),
+    )
+
+
+def rows_of(decoded: DataFrame, table: str) -> DataFrame:
+    """The rows of a batch that belong into one table, in that table's columns."""
+    beside = ["shard", "seq", "kafka_partition", "kafka_offset"]
+    fits = F.isnull("reason")
+    if table == "answers":
+        return decoded.where(fits & (F.col("type") == ANSWER_TYPE)).select(
+            *[F.col(f"answer.{f.name}").alias(f.name) for f in ANSWER_FIELDS],
+            F.timestamp_micros("answer.occurred_at_us").alias("occurred_at"),
+            *beside,
+        )
+    if table == "barriers":
+        return decoded.where(fits & (F.col("type") == BARRIER_TYPE)).select(
+            "barrier.event_id",
+            "barrier.zone",
+            F.col("barrier.day").cast("date").alias("day"),
+            "barrier.start_us",
+            "barrier.end_us",
+            *beside,
+        )
+    return decoded.where(~fits).select("kafka_partition", "kafka_offset", "shard", "seq", "reason", "value")
+
+
+def offsets_in(spark: SparkSession, table: str) -> dict[int, int]:
+    """Next offset by partition that a table has not got yet, from its newest snapshot that says so."""
+    found = spark.sql(
+        f"SELECT summary['{OFFSETS_PROPERTY}'] FROM {names.table(table)}.snapshots "
+        f"WHERE summary['{OFFSETS_PROPERTY}'] IS NOT NULL ORDER BY committed_at DESC LIMIT 1"
+    ).collect()
+    return {int(partition): offset for partition, offset in json.loads(found[0][0]).items()} if found else {}
+
+
+def _new_rows(decoded: DataFrame, known: dict[int, int]) -> DataFrame:
+    below = [
+        (F.col("kafka_partition") == partition) & (F.col("kafka_offset") < offset)
+        for partition, offset in known.items()
+    ]
+    return decoded.where(~reduce(lambda a, b: a | b, below)) if below else decoded
+
+
+def write_batch(records: DataFrame, bootstrap: str) -> None:
+    """Write one batch. Steps: 1 dead letters (lake, then Kafka), 2 answers, 3 barriers, each its own commit.
+
+    Barriers come last, so that a barrier in the lake means that the answers before it are there. A crash after any
+    step leaves that table's `kafka-offsets` ahead; the batch is run again and skips what is in.
+    """
+    spark = records.sparkSession
+    decoded = decode_records(records).persist()
+    try:
+        ends = {
+            row[0]: row[1] + 1
+            for row in decoded.groupBy("kafka_partition").agg(F.max("kafka_offset")).collect()
+        }
+        kinds = decoded.select(
+            F.count_if(F.isnotnull("reason")),
+            F.count_if(F.isnull("reason") & (F.col("type") == ANSWER_TYPE)),
+            F.count_if(F.isnull("reason") & (F.col("type") == BARRIER_TYPE)),
+        ).collect()[0]
+        for table, count in zip(_TABLES, kinds, strict=True):
+            if not count:
+                continue
+            known = offsets_in(spark, table)
+            rows = rows_of(_new_rows(decoded, known), table)
+            upto = {p: max(offset, known.get(p, 0)) for p, offset in (known | ends).items()}
+            if table == "dead_letters":
+                send_dead_letters(rows, bootstrap)
+            rows.writeTo(names.table(table)).option(
+                f"snapshot-property.{OFFSETS_PROPERTY}", json.dumps(upto)
+            ).append()
+    finally:
+        decoded.unpersist()
+
+
+def send_dead_letters(rows: DataFrame, bootstrap: str) -> None:
+    """Send records that no schema fits to their topic, with the reason as a header; at least once."""
+    header = F.struct(F.lit("reason").alias("key"), F.col("reason").cast("binary").alias("value"))
+    place = F.concat_ws("-", "kafka_partition", "kafka_offset")
+    rows.select(place.cast("binary").alias("key"), "value", F.array(header).alias("headers")).write.format(
+        "kafka"
+    ).option("kafka.bootstrap.servers", bootstrap).option("includeHeaders", "true").option(
+        "topic", names.DEAD_LETTERS
+    ).save()
+
+
+def ingest(spark: SparkSession, *, postgres_url: str, bootstrap: str, checkpoint: str) -> int:
+    """Take in everything that is committed in Kafka now; returns the number of records read.
+
+    Blocks while another ingest runs. checkpoint: folder URL of the streaming query; losing it costs one full read.
+    """
+    with advisory_lock(postgres_url, INGEST):
+        query = (
+            spark.readStream.format("kafka")
+            .option("kafka.bootstrap.servers", bootstrap)
+            .option("subscribe", names.ANSWERS)
+            .option("startingOffsets", "earliest")
+            .option("kafka.isolation.level", "read_committed")
+            .option("includeHeaders", "true")
+            .option("maxOffsetsPerTrigger", MAX_RECORDS_A_BATCH)
+            # Records that retention has deleted are a loss: stop instead of going on silently.
+            .option("failOnDataLoss", "true")
+            .load()
+            .writeStream.trigger(availableNow=True)
+            .option("checkpointLocation", checkpoint)
+            .foreachBatch(lambda batch, _: write_batch(batch, bootstrap))
+            .start()
+        )
+        query.awaitTermination()
+        return sum(progress["numInputRows"] for progress in query.recentProgress)

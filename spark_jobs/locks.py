@@ -1,0 +1,28 @@
+"""Advisory locks in Postgres: one ingest and one settlement at a time, freed by the server if a job dies."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+INGEST = "lakeboard.lake.ingest"
+SETTLE = "lakeboard.lake.settle"
+
+
+@contextmanager
+def advisory_lock(postgres_url: str, name: str) -> Iterator[psycopg.Connection]:
+    """Hold the lock `name` while the block runs, on a connection of its own; waits until it is free.
+
+    The connection is in autocommit and is given to the block: what is written on it is written by the lock's holder.
+    """
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        key = zlib.crc32(name.encode())
+        connection.execute("SELECT pg_advisory_lock(%s)", (key,))
+        try:
+            yield connection
+        finally:
+            if not connection.broken:
+                connection.execute("SELECT pg_advisory_unlock(%s)", (key,))

@@ -1,0 +1,117 @@
+"""Write to an audit branch, check, fast-forward, tag; the settlement's row in Postgres is the very last step.
+
+The caller holds the settle lock from before the branch to after the row. A crash before the row leaves at most tables
+that nobody reads through a settlement; the next run does it all again under a new id.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+
+import psycopg
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from contracts import names
+from contracts.settlements import Settlement
+from spark_jobs.day_frames import Period
+from spark_jobs.session import snapshot_id
+
+PUBLISHED = ("user_days", "rankings")
+
+
+def open_branches(spark: SparkSession, settlement_id: str) -> None:
+    """Make the audit branch on each published table, and drop branches that a crashed run has left."""
+    for name in PUBLISHED:
+        table = names.table(name)
+        for row in spark.sql(f"SELECT name FROM {table}.refs WHERE type = 'BRANCH'").collect():
+            if row[0].startswith(names.audit_branch("")):
+                spark.sql(f"ALTER TABLE {table} DROP BRANCH `{row[0]}`")
+        spark.sql(f"ALTER TABLE {table} CREATE BRANCH `{names.audit_branch(settlement_id)}`")
+
+
+def replace_partitions(
+    rows: DataFrame, name: str, settlement_id: str, key: list[str], targets: DataFrame
+) -> None:
+    """Replace the partitions that `rows` touches on the audit branch, in one write for all of them.
+
+    Rows of the same partitions that belong to another zone are carried over: targets has the `key` columns (zone
+    among them) of what is replaced.
+    """
+    partition = [column for column in key if column != "zone"]
+    table = names.table(name)
+    spark = rows.sparkSession
+    kept = (
+        spark.table(table)
+        .join(F.broadcast(targets.select(*partition).distinct()), partition, "left_semi")
+        .join(F.broadcast(targets.select(*key).distinct()), key, "left_anti")
+    )
+    rows.select(*kept.columns).unionByName(kept).writeTo(
+        f"{table}.branch_{names.audit_branch(settlement_id)}"
+    ).overwritePartitions()
+
+
+def read_branch(spark: SparkSession, name: str, settlement_id: str) -> DataFrame:
+    return spark.table(f"{names.table(name)}.branch_{names.audit_branch(settlement_id)}")
+
+
+def fast_forward(spark: SparkSession, settlement_id: str) -> None:
+    """Make the checked branch main, and tag it; the tag keeps the snapshot readable after expiry."""
+    branch, tag = names.audit_branch(settlement_id), names.settlement_tag(settlement_id)
+    for name in PUBLISHED:
+        table = names.table(name)
+        spark.sql(f"CALL {names.CATALOG}.system.fast_forward('{names.NAMESPACE}.{name}', 'main', '{branch}')")
+        spark.sql(f"ALTER TABLE {table} CREATE OR REPLACE TAG `{tag}`")
+        spark.sql(f"ALTER TABLE {table} DROP BRANCH `{branch}`")
+
+
+def snapshots(spark: SparkSession, tables: tuple[str, ...]) -> dict[str, int]:
+    """Current snapshot id by table; tables that have none yet are left out."""
+    found = {name: snapshot_id(spark, name) for name in tables}
+    return {name: snapshot for name, snapshot in found.items() if snapshot is not None}
+
+
+def next_id(connection: psycopg.Connection) -> str:
+    """An id that no settlement has had; ids grow, so that the newest is the greatest."""
+    row = connection.execute("SELECT coalesce(max(id::bigint), 0) + 1 FROM settlements").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def insert_settlement(connection: psycopg.Connection, settlement: Settlement) -> None:
+    """Insert the settlement and its periods in one transaction: from here on readers see it."""
+    version = max(item.version for item in settlement.periods)
+    with connection.transaction():
+        connection.execute(
+            "INSERT INTO settlements (id, from_day, to_day, created_at, version, rule, reason, snapshots, last_seq) "
+            "VALUES (%s, %s, %s, now(), %s, %s, %s, %s, %s)",
+            (
+                settlement.id,
+                settlement.from_day,
+                settlement.to_day,
+                version,
+                settlement.rule,
+                settlement.reason,
+                json.dumps(dict(settlement.snapshots)),
+                json.dumps({str(k): v for k, v in settlement.last_seq.items()}),
+            ),
+        )
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO settlement_periods (settlement_id, period, start, zone, version) VALUES (%s,%s,%s,%s,%s)",
+                [(settlement.id, p.period, p.start, p.zone, p.version) for p in settlement.periods],
+            )
+
+
+def settled_versions(
+    connection: psycopg.Connection, first: date, last: date
+) -> dict[Period, tuple[int, dict[int, int]]]:
+    """(newest version, last seq by shard of that settlement) of each settled period that starts in first … last."""
+    rows = connection.execute(
+        "SELECT DISTINCT ON (p.period, p.start, p.zone) p.period, p.start, p.zone, p.version, s.last_seq "
+        "FROM settlement_periods p JOIN settlements s ON s.id = p.settlement_id WHERE p.start BETWEEN %s AND %s "
+        "ORDER BY p.period, p.start, p.zone, p.version DESC",
+        (first, last),
+    )
+    return {(r[0], r[1], r[2]): (r[3], {int(shard): seq for shard, seq in r[4].items()}) for r in rows}

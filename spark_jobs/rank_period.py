@@ -1,0 +1,43 @@
+"""User-days → exact rankings of every board of the periods, by contracts/board.sql over the view `totals`."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+COLUMNS = ("period", "start", "zone", "scope", "rank", "user_id", "user_no", "points", "reached_at_us")
+
+
+def board_sql() -> str:
+    """The one text of the exact board query."""
+    return files("contracts").joinpath("board.sql").read_text()
+
+
+def totals(per_day: DataFrame, period_rows: DataFrame, user_numbers: DataFrame) -> DataFrame:
+    """One row per (period, start, zone, scope, user): the view that board.sql reads.
+
+    per_day: user-days; period_rows: day_frames.period_frame; user_numbers: (user_no, user_id), joined before any
+    order so that ties are cut by the user's bytes.
+    """
+    board = ["period", "start", "zone", "scope"]
+    return (
+        per_day.join(F.broadcast(period_rows), ["zone", "day"])
+        .groupBy(*board, "user_no")
+        .agg(
+            F.sum("points").alias("points"),
+            F.max("reached_at_us").alias("reached_at_us"),
+            F.first("anchor_us").alias("anchor_us"),
+            F.first("tick_us").alias("tick_us"),
+        )
+        .join(user_numbers, "user_no")
+    )
+
+
+def rankings(board_totals: DataFrame) -> DataFrame:
+    """All rows of all boards with their rank, in the columns of the table `rankings`."""
+    board_totals.createOrReplaceTempView("totals")
+    return board_totals.sparkSession.sql(board_sql()).select(
+        *[F.col(name).cast("bigint") if name == "rank" else F.col(name) for name in COLUMNS]
+    )

@@ -1,0 +1,192 @@
+"""The shared vectors through every engine that orders a board: Python, DuckDB, Spark, Flink (Lua: tests/serving).
+
+Each engine folds the counted answers of all cases and orders them by its own copy of the rule; the expected rows are
+written out by hand in tests/vectors/boards.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts import periods, ranking
+
+ROOT = Path(__file__).parents[2]
+CASES: list[dict[str, Any]] = json.loads((ROOT / "tests/vectors/boards.json").read_text())
+BOARD_SQL = (ROOT / "contracts/board.sql").read_text()
+# Answers of one case → totals: what an engine's fold gives to board.sql.
+TOTALS_SQL = """
+SELECT period, start, zone, scope, user_id, 0 AS user_no, CAST(sum(points) AS BIGINT) AS points,
+       max(CASE WHEN points > 0 THEN occurred_at_us END) AS reached_at_us, anchor_us, tick_us
+FROM answers GROUP BY period, start, zone, scope, user_id, anchor_us, tick_us
+"""
+Rows = dict[str, list[tuple[int, str, int, int | None]]]
+
+
+def answer_rows() -> list[dict[str, Any]]:
+    """One row per counted answer of every case; `scope` is the case's name."""
+    rows = []
+    for case in CASES:
+        span = periods.span(case["period"], date.fromisoformat(case["start"]), case["zone"])
+        board = {
+            "period": case["period"],
+            "start": case["start"],
+            "zone": case["zone"],
+            "scope": case["name"],
+        }
+        place = {"anchor_us": span.start_us, "tick_us": ranking.PERIOD_TICK_US[case["period"]]}
+        for answer in case["answers"]:
+            if not answer["repeat"]:
+                counted = {key: answer[key] for key in ("user_id", "points", "occurred_at_us")}
+                rows.append({**board, **place, **counted})
+    return rows
+
+
+def through_python() -> Rows:
+    sums: dict[tuple[str, str], tuple[int, int | None]] = defaultdict(lambda: (0, None))
+    boards: dict[str, list[ranking.Total]] = defaultdict(list)
+    for row in answer_rows():
+        key = (row["scope"], row["user_id"])
+        points, reached = sums[key]
+        if row["points"]:
+            floored = ranking.floor_reached(row["occurred_at_us"], row["anchor_us"], row["tick_us"])
+            reached = floored if reached is None else max(reached, floored)
+        sums[key] = (points + row["points"], reached)
+    for (scope, user), (points, reached) in sums.items():
+        boards[scope].append(ranking.Total(user, points, reached))
+    return {
+        scope: [(r.rank, r.user_id, r.points, r.reached_at_us) for r in ranking.rank(totals)]
+        for scope, totals in boards.items()
+    }
+
+
+def by_scope(rows: list[tuple[Any, ...]]) -> Rows:
+    """(scope, rank, user_id, points, reached_at_us) rows, grouped and in order of rank."""
+    found: Rows = defaultdict(list)
+    for scope, rank, user, points, reached in sorted(rows, key=lambda row: (row[0], row[1])):
+        found[scope].append((rank, user, points, reached))
+    return found
+
+
+def through_duckdb() -> Rows:
+    import duckdb
+    import pyarrow as pa
+
+    connection = duckdb.connect()
+    connection.register("answers", pa.Table.from_pylist(answer_rows()))
+    connection.execute(f"CREATE VIEW totals AS {TOTALS_SQL}")
+    query = f"SELECT scope, rank, user_id, points, reached_at_us FROM ({BOARD_SQL})"
+    return by_scope(connection.execute(query).fetchall())
+
+
+# Runs in a process of its own: a Spark session keeps its class path, and other tests need theirs.
+SPARK_PROGRAM = """
+import json, sys
+from pyspark.sql import SparkSession
+rows, totals_sql, board_sql = json.load(sys.stdin)
+builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
+spark = builder.config("spark.sql.shuffle.partitions", "2").getOrCreate()
+schema = ", ".join(f"{n} {'bigint' if isinstance(v, int) else 'string'}" for n, v in rows[0].items())
+frame = spark.createDataFrame([tuple(row.values()) for row in rows], schema)
+frame.createOrReplaceTempView("answers")
+spark.sql(totals_sql).createOrReplaceTempView("totals")
+found = spark.sql(board_sql).select("scope", "rank", "user_id", "points", "reached_at_us").collect()
+print(json.dumps([list(row) for row in found]))
+"""
+
+
+def run_program(python: Path | str, program: str, *parts: Any) -> Rows:
+    """Run an engine's program with its input on standard input; its last line of output is the rows as JSON."""
+    result = subprocess.run(
+        [str(python), "-c", program],
+        input=json.dumps(parts),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd="/",
+        env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": str(python)},
+    )
+    wrong = re.findall(r"Encountered.*", result.stderr) or [result.stderr[-4000:]]
+    assert result.returncode == 0, wrong[0]
+    return by_scope([tuple(row) for row in json.loads(result.stdout.splitlines()[-1])])
+
+
+def through_spark() -> Rows:
+    return run_program(sys.executable, SPARK_PROGRAM, answer_rows(), TOTALS_SQL, BOARD_SQL)
+
+
+# Runs in Flink's own environment: batch mode, rows on standard input, result as JSON on the last line.
+FLINK_PROGRAM = """
+import json, sys
+from pyflink.table import EnvironmentSettings, TableEnvironment, DataTypes
+rows, totals_sql, board_sql = json.load(sys.stdin)
+table_env = TableEnvironment.create(EnvironmentSettings.in_batch_mode())
+table_env.get_config().set("parallelism.default", "1")
+names = list(rows[0])
+types = [DataTypes.BIGINT() if isinstance(rows[0][n], int) else DataTypes.STRING() for n in names]
+schema = DataTypes.ROW([DataTypes.FIELD(n, t) for n, t in zip(names, types)])
+table = table_env.from_elements([tuple(r[n] for n in names) for r in rows], schema)
+table_env.create_temporary_view("answers", table)
+table_env.create_temporary_view("totals", table_env.sql_query(totals_sql))
+query = "SELECT `scope`, `rank`, user_id, points, reached_at_us FROM (" + board_sql + ")"
+with table_env.sql_query(query).execute().collect() as found:
+    print(json.dumps([list(row) for row in found]))
+"""
+
+
+def through_flink() -> Rows:
+    from cli.environments import ensure
+
+    def quoted(sql: str) -> str:
+        # Flink reserves these words; the other engines do not know its quotes.
+        code = "\n".join(line for line in sql.splitlines() if not line.strip().startswith("--"))
+        return re.sub(r"\b(period|start|zone|scope|rank)\b", r"`\1`", code)
+
+    return run_program(ensure("flink"), FLINK_PROGRAM, answer_rows(), quoted(TOTALS_SQL), quoted(BOARD_SQL))
+
+
+ENGINES: dict[str, Callable[[], Rows]] = {
+    "python": through_python,
+    "duckdb": through_duckdb,
+    "spark": through_spark,
+    "flink": through_flink,
+}
+_found: dict[str, Rows] = {}
+
+
+def engine_params() -> list[Any]:
+    marks = {"python": pytest.mark.unit, "duckdb": pytest.mark.unit}
+    return [pytest.param(name, marks=marks.get(name, pytest.mark.engine)) for name in ENGINES]
+
+
+@pytest.mark.parametrize("engine", engine_params())
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_every_engine_orders_a_board_alike(engine: str, case: dict[str, Any]) -> None:
+    if engine not in _found:
+        _found[engine] = ENGINES[engine]()
+    expected = [
+        tuple(row[key] for key in ("rank", "user_id", "points", "reached_at_us")) for row in case["expected"]
+    ]
+    assert expected == _found[engine][case["name"]]
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    "case",
+    json.loads((ROOT / "tests/vectors/periods.json").read_text()),
+    ids=lambda c: f"{c['zone']} {c['start']}",
+)
+def test_boundaries_of_periods(case: dict[str, str]) -> None:
+    span = periods.span(case["period"], date.fromisoformat(case["start"]), case["zone"])
+    expected = [periods.instant_us(datetime.fromisoformat(case[key])) for key in ("start_at", "end_at")]
+    assert expected == [span.start_us, span.end_us]

@@ -1,0 +1,63 @@
+"""Every DAG parses and keeps the house's rules; runs in Airflow's own environment, where there is one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+_CACHE = Path(os.environ.get("LAKEBOARD_CACHE_DIR", str(ROOT / ".lakeboard" / "cache")))
+_PROGRAM = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(dag_folder=sys.argv[1])
+print(json.dumps({"errors": bag.import_errors, "dags": [
+    {"id": d.dag_id, "file": d.fileloc, "tags": sorted(d.tags), "doc": bool(d.doc_md), "catchup": d.catchup,
+     "tasks": [{"owner": t.owner, "retries": t.retries, "kind": type(t).__name__,
+                "command": getattr(t, "bash_command", "")} for t in d.tasks]}
+    for d in bag.dags.values()]}))
+"""
+
+
+def _airflow_python() -> Path | None:
+    found = sorted((_CACHE / "envs").glob("airflow*/bin/python"))
+    return found[0] if found else None
+
+
+@pytest.mark.repository
+def test_every_dag_parses_and_keeps_the_rules(tmp_path: Path) -> None:
+    python = _airflow_python()
+    if python is None:
+        pytest.skip("no airflow environment; ./lakeboard up makes it")
+    env = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "PYTHONPATH": str(ROOT / "dags"),
+    }
+    done = subprocess.run(
+        [str(python), "-c", _PROGRAM, str(ROOT / "dags")],
+        env=env,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=180,
+    )
+    assert 0 == done.returncode, done.stderr[-2000:]
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert {} == found["errors"]
+    assert {"leaderboards_daily", "leaderboards_weekly", "leaderboards_monthly"} == {
+        d["id"] for d in found["dags"]
+    }
+    for dag in found["dags"]:
+        assert dag["doc"] and dag["tags"] and not dag["catchup"], dag["id"]
+        assert dag["id"] == Path(dag["file"]).stem
+        assert 1 == len(dag["tasks"])
+        for task in dag["tasks"]:
+            assert "BashOperator" == task["kind"]
+            assert task["owner"] not in ("", "airflow") and task["retries"] >= 1
+            assert task["command"].startswith("./lakeboard job ") and "\n" not in task["command"]

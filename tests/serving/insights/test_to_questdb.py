@@ -1,0 +1,220 @@
+"""Windows through a real Kafka into a real QuestDB: repeats change nothing, an outage loses nothing, old ones go."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from contracts import names
+from serving.insights.replica import MINUTE_US, SketchReplica
+from serving.relay import window_retention
+from serving.relay.to_questdb import GROUP, run
+from sketches.count_min import CountMin
+from tests.services.daemons import QuestdbDaemon, start_kafka, start_questdb
+
+pytestmark = pytest.mark.service
+START = 29_000_000 * MINUTE_US
+# A replica loads 120 minutes within this on a busy machine; measured: printed by the test.
+LOADED_WITHIN_S = 30
+
+
+def records(start: int = START, questions: int = 2) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """(topic, key, value) of one window: a place of each kind, and one sketch of questions 7, 8 …, missed 5, 2, 2 …"""
+    sketch = CountMin.from_error()
+    for number in range(questions):
+        sketch.update("question", str(7 + number), 2 if number else 5)
+    end = {"window_end_us": start + MINUTE_US}
+    found: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+    for kind, reached in (("users", start), ("quizzes", None)):
+        key = {"kind": kind, "window_start_us": start, "place": 1}
+        found.append(
+            (names.TOPK, key, {**key, **end, "subject_id": "a", "amount": 3, "reached_at_us": reached})
+        )
+    key = {"kind": "missed_questions", "level": "minute", "window_start_us": start}
+    text = base64.b64encode(sketch.to_bytes()).decode()
+    return [
+        *found,
+        (names.SKETCHES, key, {**key, **end, "answers": 9, "heaviest": ["7", "8"], "sketch": text}),
+    ]
+
+
+def wait_for(done: Any, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "not there in time"
+        time.sleep(0.3)
+
+
+class Windows:
+    """A broker's windows, written as the Flink job writes them."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+        self.producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", compression_type="gzip")
+
+    def write(self, *starts: int, questions: int = 2) -> None:
+        for start in starts:
+            for topic, key, value in records(start, questions):
+                self.producer.send(topic, key=json.dumps(key).encode(), value=json.dumps(value).encode())
+        self.producer.flush()
+
+    def committed(self, topic: str) -> int:
+        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, group_id=GROUP, enable_auto_commit=False)
+        try:
+            return consumer.committed(TopicPartition(topic, 0)) or 0
+        finally:
+            consumer.close(autocommit=False)
+
+    def starts(self, topic: str) -> set[int]:
+        """Starts of the windows whose newest record is no tombstone."""
+        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, isolation_level="read_committed")
+        try:
+            seen = window_retention._read(consumer, topic, time.monotonic() + 30)
+        finally:
+            consumer.close()
+        return {json.loads(key)["window_start_us"] for key, record in seen.items() if not record.gone}
+
+
+@pytest.fixture
+def windows(tmp_path: Path) -> Iterator[Windows]:
+    kafka = start_kafka(tmp_path / "kafka")
+    yield Windows(kafka.url)
+    kafka.stop()
+
+
+@pytest.fixture
+def questdb(tmp_path: Path) -> Iterator[QuestdbDaemon]:
+    daemon = start_questdb(tmp_path / "questdb")
+    yield daemon
+    daemon.stop()
+
+
+@contextmanager
+def following(windows: Windows, questdb: QuestdbDaemon) -> Iterator[Callable[[], int]]:
+    """`run` on a thread; gives the number of heartbeats so far."""
+    stopping, beats = threading.Event(), list[float]()
+    arguments = (windows.bootstrap, questdb.url, stopping, lambda: beats.append(time.monotonic()))
+    thread = threading.Thread(target=run, args=arguments)
+    thread.start()
+    try:
+        yield lambda: len(beats)
+    finally:
+        stopping.set()
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+
+
+def rows(questdb: QuestdbDaemon, query: str) -> Any:
+    """Rows by SQL over HTTP; none while the table is not there."""
+    return httpx.get(f"{questdb.url}/exec", params={"query": query}).json().get("dataset", [])
+
+
+def test_windows_reach_questdb_and_the_replica_once(windows: Windows, questdb: QuestdbDaemon) -> None:
+    replica = SketchReplica(windows.bootstrap)
+    for _ in range(2):
+        windows.write(START)
+        windows.producer.send(names.TOPK, key=b"odd", value=b"not JSON")
+    health = {"kind": "health", "window_start_us": START, "place": 1}
+    value = {
+        **health,
+        "window_end_us": START,
+        "subject_id": "not_json",
+        "amount": 4,
+        "reached_at_us": None,
+    }
+    windows.producer.send(names.TOPK, key=json.dumps(health).encode(), value=json.dumps(value).encode())
+    estimates = (
+        "select question_id, estimate, lower, upper, bound, confidence from missed_questions order by 1"
+    )
+    top = "select kind, place, subject_id, amount from top_k order by kind"
+    with following(windows, questdb):
+        replica.start()
+        try:
+            wait_for(
+                lambda: len(rows(questdb, estimates)) == 2 and len(rows(questdb, "select * from top_k")) == 3
+            )
+            wait_for(lambda: replica.lag.records == 0 and replica.windows.as_of_us is not None)
+        finally:
+            replica.stop()
+    assert rows(questdb, estimates) == [["7", 5, 4, 5, 1, 0.99], ["8", 2, 1, 2, 1, 0.99]]
+    with psycopg.connect(questdb.pg_url, autocommit=True) as connection:
+        assert connection.execute(top).fetchall() == [
+            ("health", 1, "not_json", 4),
+            ("quizzes", 1, "a", 3),
+            ("users", 1, "a", 3),
+        ]
+        bounded = connection.execute("select question_id from missed_questions where upper - lower <= bound")
+        assert len(bounded.fetchall()) == 2
+    found = replica.windows.estimate("7", START, START + MINUTE_US)
+    assert found is not None and (found.value, found.bound) == (5, 1)
+    assert replica.windows.health() == {START: {"not_json": 4}}
+
+
+def test_an_outage_of_questdb_loses_nothing(windows: Windows, questdb: QuestdbDaemon) -> None:
+    count = "select count() from missed_questions"
+    windows.write(START)
+    with following(windows, questdb) as beats:
+        wait_for(lambda: rows(questdb, count) == [[2]])
+        wait_for(lambda: windows.committed(names.SKETCHES) == 1)
+        before = (windows.committed(names.TOPK), windows.committed(names.SKETCHES))
+        questdb.kill()
+        windows.write(*(START + minute * MINUTE_US for minute in range(1, 6)))
+        beaten = beats()
+        wait_for(lambda: beats() > beaten + 3)
+        assert before == (windows.committed(names.TOPK), windows.committed(names.SKETCHES)), (
+            "committed what QuestDB has not"
+        )
+        questdb.start()
+        wait_for(
+            lambda: rows(questdb, count) == [[12]] and rows(questdb, "select count() from top_k") == [[12]]
+        )
+        wait_for(lambda: windows.committed(names.SKETCHES) == 6)
+
+
+def test_old_minutes_leave_the_topics_but_none_that_questdb_lacks(
+    windows: Windows, questdb: QuestdbDaemon
+) -> None:
+    now = time.time_ns() // 1000 // MINUTE_US * MINUTE_US
+    hour = window_retention.HOUR_US
+    old, new, ancient = now - 3 * hour, now - hour, now - 60 * hour
+    windows.write(ancient, old, new)
+    assert window_retention.sweep(windows.bootstrap, GROUP, now) == 0, "QuestDB has none of them yet"
+    with following(windows, questdb):
+        wait_for(lambda: windows.committed(names.SKETCHES) == 3 and windows.committed(names.TOPK) == 6)
+    windows.write(old - MINUTE_US)  # while nobody writes to QuestDB
+    assert window_retention.sweep(windows.bootstrap, GROUP, now) == 4
+    assert windows.starts(names.SKETCHES) == {new, old - MINUTE_US}
+    assert windows.starts(names.TOPK) == {old, new, old - MINUTE_US}
+    assert window_retention.sweep(windows.bootstrap, GROUP, now) == 0
+    with following(windows, questdb):
+        wait_for(lambda: rows(questdb, "select count() from missed_questions") == [[8]])
+
+
+def test_a_replica_starts_with_120_minutes(windows: Windows) -> None:
+    windows.write(*(START + minute * MINUTE_US for minute in range(120)), questions=2_000)
+    replica = SketchReplica(windows.bootstrap)
+    began = time.monotonic()
+    replica.start()
+    try:
+        wait_for(lambda: replica.lag.records == 0 and replica.windows.as_of_us == START + 120 * MINUTE_US)
+    finally:
+        replica.stop()
+    took_s = time.monotonic() - began
+    began = time.monotonic()
+    found = replica.windows.estimate("7", START, START + 120 * MINUTE_US)
+    print(
+        f"120 minutes loaded in {took_s:.2f} s; merged for one question in {time.monotonic() - began:.3f} s"
+    )
+    assert took_s < LOADED_WITHIN_S
+    assert found is not None and (found.windows, found.lower <= 600 <= found.upper) == (120, True)

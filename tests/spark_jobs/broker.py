@@ -1,0 +1,51 @@
+"""A broker of its own, whose topics are emptied between tests, for engine tests that feed records straight into `answers.v1`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from kafka import KafkaAdminClient, KafkaProducer
+
+from cli.stack.kafka import create_topics
+from contracts import names
+from contracts.identity import answers_partition
+from tests.services.daemons import start_kafka
+
+
+class Broker:
+    """A running broker with the topics of the answers; `bootstrap` is its address."""
+
+    def __init__(self, folder: Path) -> None:
+        self._daemon = start_kafka(folder)
+        self.bootstrap = self._daemon.url
+
+    def empty_topics(self) -> None:
+        """Delete the topics and make them again."""
+        admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
+        admin.delete_topics([names.ANSWERS, names.DEAD_LETTERS])
+        for _ in range(100):
+            if not {names.ANSWERS, names.DEAD_LETTERS} & set(admin.list_topics()):
+                break
+            time.sleep(0.1)
+        admin.close()
+        create_topics(self.bootstrap)
+
+    def send(self, records: list[tuple[str, str, int, int, bytes]]) -> None:
+        """Send (type, user_id, shard, seq, bytes); barriers go to partition 0 as the relay does it."""
+        producer = KafkaProducer(bootstrap_servers=self.bootstrap, linger_ms=20)
+        for kind, user_id, shard, seq, value in records:
+            headers = [
+                (names.HEADER_TYPE, kind.encode()),
+                (names.HEADER_SHARD, str(shard).encode()),
+                (names.HEADER_SEQ, str(seq).encode()),
+            ]
+            partition = answers_partition(user_id) if user_id else 0
+            producer.send(
+                names.ANSWERS, key=user_id.encode() or None, value=value, headers=headers, partition=partition
+            )
+        producer.flush()
+        producer.close()
+
+    def stop(self) -> None:
+        self._daemon.stop()
