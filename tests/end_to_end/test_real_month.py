@@ -18,7 +18,7 @@ MONTH = "2019-02"
 INDEPENDENT = """
 with lines as (
   select timestamp_ms, user_id, question_id, 'quiz:part-' || part as quiz, elapsed_ms, correct,
-         make_timestamp(timestamp_ms * 1000) as at,
+         make_timestamp(timestamp_ms * 1000) as answered_at,
          user_id || '_' || strftime(make_timestamp(timestamp_ms * 1000), '%Y-%m-%d') || '_' || part as session_id
   from read_csv('{file}', types = {{'timestamp_ms': 'BIGINT', 'correct': 'INT', 'elapsed_ms': 'BIGINT'}})
 ), first_ones as (
@@ -30,9 +30,9 @@ with lines as (
 ), scoped as (
   select 'global' as scope, * from first_ones union all select quiz as scope, * from first_ones
 ), in_periods as (
-  select 'daily' as period, date_trunc('day', at)::date as start, * from scoped
-  union all select 'weekly', date_trunc('week', at)::date, * from scoped
-  union all select 'monthly', date_trunc('month', at)::date, * from scoped
+  select 'daily' as period, date_trunc('day', answered_at)::date as start, * from scoped
+  union all select 'weekly', date_trunc('week', answered_at)::date, * from scoped
+  union all select 'monthly', date_trunc('month', answered_at)::date, * from scoped
 ), players as (
   select period, start, scope, user_id, sum(points) as points,
          max(case when points > 0 then timestamp_ms // 1000 * 1000000 end) as reached_at_us
