@@ -15,6 +15,7 @@ from contracts import names
 from contracts.errors import SystemMissing
 from serving import problems
 from serving.connections import Connections
+from serving.documented import documented
 from serving.metrics import CLOCK_OFFSET, RELAY_LAG
 
 router = APIRouter(tags=["health"])
@@ -23,7 +24,7 @@ CLOCK_LIMIT_MS = 50
 HEARTBEAT_S = 4.0
 
 
-@router.get("/healthz", summary="The process answers")
+@router.get("/healthz", summary="The process answers", responses=documented({"status": "ok"}))
 async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
@@ -42,7 +43,9 @@ async def clock_offset_ms(connections: Connections) -> float:
 
 
 @router.get(
-    "/readyz", summary="The process may take play", responses={503: {"description": "A problem document"}}
+    "/readyz",
+    summary="The process may take play",
+    responses=documented({"status": "ready", "clock_offset_ms": 0.2}, s503="system_missing"),
 )
 async def readyz(request: Request) -> Response:
     try:

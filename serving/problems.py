@@ -14,9 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.errors import BadInput, LakeboardError, SystemMissing, problem
+from serving.documented import MEDIA_TYPE
 
 LOG = logging.getLogger(__name__)
-MEDIA_TYPE = "application/problem+json"
 # A play message is below 1 KiB; an import request holds a few thousand lines. Higher lets one client fill the memory.
 BODY_LIMIT_BYTES = 64 * 1024
 IMPORT_LIMIT_BYTES = 8 * 1024 * 1024

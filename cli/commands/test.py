@@ -10,7 +10,10 @@ from typing import Annotated
 
 import typer
 
+from cli import chromium
 from cli.environments import child_env, ensure, say
+from cli.jars import GROUPS, ensure_jars
+from cli.java import java_home
 from cli.places import ROOT
 
 KINDS = ("unit", "property", "service", "engine", "repository", "browser", "end_to_end", "faults")
@@ -19,6 +22,8 @@ CI = KINDS[:-1]
 NO_TESTS = 5
 # Kinds that start Kafka, HDFS, QuestDB, Spark or Flink.
 WITH_JARS = {"service", "engine", "end_to_end", "faults"}
+WITH_FLINK = {"engine", "end_to_end", "faults"}
+WITH_AIRFLOW = {"repository", "end_to_end"}
 
 
 def test(
@@ -26,7 +31,8 @@ def test(
     kinds: Annotated[
         list[str] | None,
         typer.Argument(
-            help=f"{' '.join(KINDS)} all; none: check and all but faults. pytest options follow --."
+            help=f"{' '.join(KINDS)} all; none: check and all but faults and what is marked long. "
+            "pytest options follow --."
         ),
     ] = None,
 ) -> None:
@@ -55,7 +61,7 @@ def test(
     if not asked:
         failed = _check() != 0
         results["check"] = "failed" if failed else "passed"
-    ran = _run_kinds(chosen, rest, results, strict=everything)
+    ran = _run_kinds(chosen, rest, results, strict=everything, long=bool(asked))
     for name, outcome in results.items():
         say(f"{name:<11}{outcome}")
     if not ran and not results.get("check"):
@@ -65,18 +71,21 @@ def test(
     raise typer.Exit(1 if failed else 0)
 
 
-def _run_kinds(chosen: tuple[str, ...], rest: list[str], results: dict[str, str], strict: bool) -> bool:
+def _run_kinds(
+    chosen: tuple[str, ...], rest: list[str], results: dict[str, str], strict: bool, long: bool
+) -> bool:
     """Runs pytest once a kind, so that each kind's daemons end before the next begins; True if any test ran."""
     python = ensure("test")
     env = child_env()
     if strict:
         rest = ["-p", "tests.skips", *rest]
-    _provide(set(chosen), env)
+    _provide(set(chosen), python, env)
     ran = False
     for kind in chosen:
         say(f"test {kind}")
         began = time.monotonic()
-        command = [str(python), "-m", "pytest", "-m", kind, "-q", *rest]
+        which = kind if long else f"{kind} and not long"
+        command = [str(python), "-m", "pytest", "-m", which, "-q", *rest]
         code = subprocess.run(command, cwd=ROOT, env=env).returncode
         took = f"{time.monotonic() - began:.0f} s"
         ran = ran or code != NO_TESTS
@@ -86,17 +95,21 @@ def _run_kinds(chosen: tuple[str, ...], rest: list[str], results: dict[str, str]
     return ran
 
 
-def _provide(kinds: set[str], env: dict[str, str]) -> None:
+def _provide(kinds: set[str], python: Path, env: dict[str, str]) -> None:
     """Fetches what the kinds start, before pytest's clock runs."""
-    if not kinds & WITH_JARS:
-        return
-    from cli.jars import GROUPS, ensure_jars
-    from cli.java import java_home
-
-    ensure_jars(*GROUPS)
-    env["JAVA_HOME"] = str(java_home())
-    if kinds & {"engine", "end_to_end", "faults"}:
+    if "browser" in kinds:
+        found = chromium.ensure(python)
+        if found:
+            env["LAKEBOARD_CHROMIUM"] = str(found)
+        else:
+            say(f"the browser tests will fail: no Chromium can be had here. Run: {chromium.MEND}")
+    if kinds & WITH_AIRFLOW:
+        ensure("airflow")
+    if kinds & WITH_FLINK:
         ensure("flink")
+    if kinds & WITH_JARS:
+        ensure_jars(*GROUPS)
+        env["JAVA_HOME"] = str(java_home())
 
 
 def check() -> None:

@@ -125,13 +125,12 @@ def _outcome(reply: Sequence[Any]) -> Outcome:
     )
 
 
-def _session_arguments(session_id: str, fields: Mapping[str, Any], pin: str) -> tuple[list[str], list[Any]]:
+def _session_arguments(session_id: str, fields: Mapping[str, Any]) -> tuple[list[str], list[Any]]:
     """KEYS and ARGV of create_session.lua."""
-    key = names.session(session_id)
     argv: list[Any] = [session_id]
     for name, value in fields.items():
         argv += (name, value)
-    return [key, names.pin(pin) if pin else key, names.idle_sessions()], argv
+    return [names.session(session_id), names.idle_sessions()], argv
 
 
 class Shards:
@@ -170,11 +169,9 @@ class Shards:
         keys, argv = arguments_of(batch)
         return [_outcome(reply) for reply in await self.call(shard, "record_answers", keys, argv)]
 
-    async def create_session(
-        self, shard: int, session_id: str, fields: Mapping[str, Any], pin: str = ""
-    ) -> str:
-        """Create a session's hash: created, there, or pin_taken."""
-        keys, argv = _session_arguments(session_id, fields, pin)
+    async def create_session(self, shard: int, session_id: str, fields: Mapping[str, Any]) -> str:
+        """Create a session's hash: created, or there."""
+        keys, argv = _session_arguments(session_id, fields)
         return (await self.call(shard, "create_session", keys, argv)).decode()
 
     async def create_sessions(self, shard: int, sessions: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
@@ -183,7 +180,7 @@ class Shards:
         digest = await self.clients[shard].script_load(text)
         async with self.clients[shard].pipeline(transaction=False) as pipe:
             for session_id, fields in sessions:
-                keys, argv = _session_arguments(session_id, fields, "")
+                keys, argv = _session_arguments(session_id, fields)
                 pipe.evalsha(digest, len(keys), *keys, *argv)
             await pipe.execute()
 

@@ -13,6 +13,7 @@ from contracts.identity import checked_id
 from contracts.periods import iso_ms
 from serving.access.roles import require
 from serving.access.tokens import HOST, IMPORTER, PLAYER, Identity
+from serving.documented import documented
 
 router = APIRouter(prefix="/v1", tags=["history"])
 MAX_ROWS = 200
@@ -46,7 +47,37 @@ def decode_cursor(text: str) -> tuple[int, str]:
         raise BadInput("invalid_field", f"cursor {text[:40]!r} is not one of ours") from error
 
 
-@router.get("/users/{user_id}/history", summary="A user's answers, newest first")
+_EXAMPLE = {
+    "user_id": "u_8Zt",
+    "answers": [
+        {
+            "event_id": "8d9f0c6e-6c0f-5d3b-9a5e-0f1f6f1f2a3b",
+            "occurred_at": "2026-03-02T17:59:41.204Z",
+            "session_id": "s_1k2",
+            "quiz_id": "starter-a1",
+            "question_id": "a1-apple",
+            "choice": "apple",
+            "correct": True,
+            "elapsed_ms": 3120,
+            "points": 922,
+            "rule": "speed@1",
+        }
+    ],
+    "next": None,
+}
+
+
+@router.get(
+    "/users/{user_id}/history",
+    summary="A user's answers, newest first",
+    responses=documented(
+        _EXAMPLE,
+        s401="unauthenticated",
+        s403="forbidden",
+        s422="invalid_field invalid_id",
+        s503="system_missing",
+    ),
+)
 async def history(
     user_id: str,
     request: Request,

@@ -16,8 +16,8 @@ from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi import Path as PathParameter
 
 from contracts.errors import BadInput, LakeboardError, SystemMissing
+from serving.documented import documented
 from serving.insights.replica import SketchReplica
-from serving.problems import MEDIA_TYPE
 
 router = APIRouter(prefix="/v1", tags=["insights"])
 HOUR_US = 3_600_000_000
@@ -62,17 +62,6 @@ _WINDOWS_EXAMPLE = {
     },
     "replica": _REPLICA_EXAMPLE,
 }
-
-
-def _responses(example: dict[str, Any], **problems: str) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's replies: the example, and for each status (`s404="codes"`) the problem document's codes."""
-    found: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"example": example}}}}
-    for status, codes in problems.items():
-        found[int(status.removeprefix("s"))] = {
-            "description": f"Problem document; code {codes}",
-            "content": {MEDIA_TYPE: {}},
-        }
-    return found
 
 
 @asynccontextmanager
@@ -127,12 +116,7 @@ def _replica_state(replica: SketchReplica) -> dict[str, Any]:
 @router.get(
     "/approx/missed_questions/{question_id}",
     summary="How often a question was missed, estimated",
-    responses=_responses(
-        _ESTIMATE_EXAMPLE,
-        s404="not_found: no closed minute of this range is held",
-        s422="invalid_field",
-        s503="system_missing: profile live has no streams",
-    ),
+    responses=documented(_ESTIMATE_EXAMPLE, s404="not_found", s422="invalid_field", s503="system_missing"),
 )
 def missed_question(
     request: Request,
@@ -177,9 +161,7 @@ def missed_question(
 @router.get(
     "/windows/{kind}",
     summary="Top 10 of each of the last minutes",
-    responses=_responses(
-        _WINDOWS_EXAMPLE, s422="invalid_field", s503="system_missing: profile live has no streams"
-    ),
+    responses=documented(_WINDOWS_EXAMPLE, s422="invalid_field", s503="system_missing"),
 )
 def windows(
     request: Request, kind: Literal["users", "quizzes"], limit: Annotated[int, Query(ge=1, le=120)] = 10

@@ -14,6 +14,7 @@ from contracts.periods import parse_start
 from contracts.replies import DEFAULT_K, DEFAULT_M, MAX_K, MAX_M, BoardReply
 from contracts.scoring import DEFAULT_RULE
 from serving.connections import Connections
+from serving.documented import documented
 from serving.leaderboards import live_boards, settled_boards
 from serving.sessions.store import now_us
 
@@ -44,7 +45,44 @@ async def _session_reply(
     )
 
 
-@router.get("/leaderboards/{scope}/{period}/{start}", summary="A board: top k, a user's place, those around")
+_ENTRY = {
+    "rank": 1,
+    "user_id": "u_8Zt",
+    "points": 4310,
+    "reached_at": "2026-03-02T17:59:41.000Z",
+    "name": "Ada",
+    "avatar_url": None,
+}
+_EXAMPLE = {
+    "scope": "quiz:starter-a1",
+    "period": "weekly",
+    "start": "2026-03-02",
+    "entries": [_ENTRY],
+    "participants": 1,
+    "provenance": {
+        "source": "rankings",
+        "exactness": "exact",
+        "as_of": "2026-03-09T00:15:21.000Z",
+        "state": "settled",
+        "rules": ["speed@1"],
+        "bound": None,
+        "settlement": "7",
+    },
+    "me": _ENTRY,
+    "around": [_ENTRY],
+}
+
+
+@router.get(
+    "/leaderboards/{scope}/{period}/{start}",
+    summary="A board: top k, a user's place, those around",
+    responses=documented(
+        _EXAMPLE,
+        s404="board_not_kept unknown_quiz unknown_session unknown_settlement",
+        s422="unknown_scope unknown_period wrong_start invalid_id invalid_field",
+        s503="system_missing",
+    ),
+)
 async def leaderboard(
     scope: str,
     period: str,

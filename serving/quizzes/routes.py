@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from contracts.errors import LakeboardError
 from serving.connections import Connections
+from serving.documented import documented
 from serving.migrations.upgrade import upgrade
 from serving.quizzes.store import list_quizzes, load_starter
 
@@ -45,6 +46,15 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await task
 
 
-@router.get("/quizzes", summary="Quizzes that can be played")
+_EXAMPLE = {
+    "quizzes": [{"quiz_id": "starter-a1", "title": "First words", "zone": "UTC", "questions": 12}],
+}
+
+
+@router.get(
+    "/quizzes",
+    summary="Quizzes that can be played",
+    responses=documented(_EXAMPLE, s422="invalid_field", s503="system_missing"),
+)
 async def quizzes(request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 100) -> dict[str, Any]:
     return {"quizzes": await list_quizzes(request.app.state.connections, limit)}

@@ -31,7 +31,6 @@ from serving.metrics import RELAY_LAG
 from serving.migrations.upgrade import upgrade
 from serving.play.importing import clock_us
 from serving.play.sealing import Sealer
-from serving.relay import to_questdb
 from serving.relay.kafka_loop import KafkaLoop
 from serving.relay.lag import Lag
 from serving.relay.relay import ShardRelay
@@ -125,6 +124,8 @@ def _questdb(settings: Settings, stopping: threading.Event) -> list[threading.Th
     """The thread that takes the streams' windows to QuestDB, where Kafka and QuestDB are configured."""
     if not settings.kafka_bootstrap or not settings.questdb_http_url:
         return []
+    from serving.relay import to_questdb  # profile `live` has neither its libraries nor its systems
+
     arguments = (settings.kafka_bootstrap, settings.questdb_http_url, stopping, lambda: None)
     return [threading.Thread(target=to_questdb.run, args=arguments, name="questdb", daemon=True)]
 

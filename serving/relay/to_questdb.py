@@ -1,7 +1,5 @@
 """Sink: the streams' windows → QuestDB, for dashboards over time. Consumes `topk.v1` and `sketches.v1`, read committed.
 
-    python -m serving.relay.to_questdb      settings from LAKEBOARD_*; ends by SIGTERM
-
 Tables `top_k` (one row per window, kind, place; kind health: records skipped in a day, by reason) and
 `missed_questions` (one row per window and heavy question, with its estimate and bound) have dedup upsert keys, and
 offsets are committed after QuestDB took the rows: at least once, and a repeat changes nothing. Rebuild: reset the
@@ -15,32 +13,33 @@ import base64
 import binascii
 import json
 import logging
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import httpx
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError
+from questdb import QuestDBError, Sender, TimestampMicros, TimestampNanos
 
 from contracts import names
 from contracts.errors import BadInput, SystemMissing
-from contracts.settings import from_mapping
-from serving.health import HEARTBEAT_S, touch_heartbeat
+from serving.health import HEARTBEAT_S
 from serving.relay import window_retention
 from sketches.count_min import CountMin
 
 LOG = logging.getLogger(__name__)
 GROUP = "lakeboard-to-questdb"
-NAME = "to_questdb"
 RETRY_S = 2.0
 # Rows of one request: a window has at most 30; larger only delays the commit of a long catch-up.
 MAX_RECORDS = 500
 # After a catch-up has committed something, and soon enough for a process that is restarted often.
 FIRST_SWEEP_S = 30.0
+# Columns that are instants.
+TIMES = frozenset({"window_end", "reached_at"})
 TABLES = (
     "create table if not exists top_k (ts timestamp, kind symbol, place int, subject_id symbol, amount long, "
     "reached_at timestamp, window_end timestamp) timestamp(ts) partition by month wal dedup upsert keys(ts, kind, place)",
@@ -57,72 +56,94 @@ class Record(Protocol):
     value: bytes | None
 
 
-def _symbol(text: str) -> str:
-    """A tag value of the line protocol; ids need no escape, anything else is escaped."""
-    return "".join("\\" + char if char in ",= \\" else char for char in text.replace("\n", " "))
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table of ours; `ts_us` and columns named in TIMES are UTC µs."""
+
+    table: str
+    ts_us: int
+    symbols: dict[str, str | None]
+    columns: dict[str, int | float]
 
 
-def _top_line(row: dict[str, Any]) -> str:
-    reached = row.get("reached_at_us")
-    fields = (
-        f"place={int(row['place'])}i,amount={int(row['amount'])}i,window_end={int(row['window_end_us'])}t"
-    )
-    if reached is not None:
-        fields += f",reached_at={int(reached)}t"
-    tags = f"kind={_symbol(row['kind'])},subject_id={_symbol(row['subject_id'])}"
-    return f"top_k,{tags} {fields} {int(row['window_start_us'])}"
+def _top_row(row: dict[str, Any]) -> Row:
+    columns: dict[str, int | float] = {
+        "place": int(row["place"]),
+        "amount": int(row["amount"]),
+        "window_end": int(row["window_end_us"]),
+    }
+    if row.get("reached_at_us") is not None:
+        columns["reached_at"] = int(row["reached_at_us"])
+    symbols: dict[str, str | None] = {"kind": str(row["kind"]), "subject_id": str(row["subject_id"])}
+    return Row("top_k", int(row["window_start_us"]), symbols, columns)
 
 
-def _sketch_lines(row: dict[str, Any]) -> Iterable[str]:
+def _sketch_rows(row: dict[str, Any]) -> Iterable[Row]:
     sketch = CountMin.from_bytes(base64.b64decode(row["sketch"], validate=True))
     for question in row["heaviest"] or ():
         found = sketch.estimate("question", question)
-        yield (
-            f"missed_questions,question_id={_symbol(question)} estimate={found.value}i,lower={found.lower}i,"
-            f"upper={found.upper}i,bound={found.bound}i,confidence={found.confidence},total={sketch.total}i,"
-            f"answers={int(row['answers'])}i,window_end={int(row['window_end_us'])}t {int(row['window_start_us'])}"
-        )
+        columns: dict[str, int | float] = {
+            "estimate": found.value,
+            "lower": found.lower,
+            "upper": found.upper,
+            "bound": found.bound,
+            "confidence": found.confidence,
+            "total": sketch.total,
+            "answers": int(row["answers"]),
+            "window_end": int(row["window_end_us"]),
+        }
+        yield Row("missed_questions", int(row["window_start_us"]), {"question_id": question}, columns)
 
 
-def lines_of(records: Iterable[Record]) -> tuple[list[str], int]:
-    """Line protocol (timestamps in µs) of records, and how many fitted nothing and were skipped. Pure."""
-    lines: list[str] = []
+def rows_of(records: Iterable[Record]) -> tuple[list[Row], int]:
+    """The rows of records, and how many fitted nothing and were skipped. Pure."""
+    rows: list[Row] = []
     skipped = 0
     for record in records:
         if record.value is None:
             continue
         try:
-            row = json.loads(record.value)
-            lines += [_top_line(row)] if record.topic == names.TOPK else list(_sketch_lines(row))
+            parsed = json.loads(record.value)
+            rows += [_top_row(parsed)] if record.topic == names.TOPK else list(_sketch_rows(parsed))
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error, BadInput):
             skipped += 1
-    return lines, skipped
+    return rows, skipped
 
 
 class Questdb:
-    """Tables and rows over QuestDB's HTTP door. Raises SystemMissing when it is away."""
+    """Tables over QuestDB's HTTP door, rows over its line protocol. Raises SystemMissing when it is away."""
 
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=10)
-
-    def _call(self, call: Callable[[], httpx.Response]) -> None:
-        try:
-            call().raise_for_status()
-        except httpx.HTTPStatusError as error:
-            raise SystemMissing("system_missing", f"QuestDB: {error.response.text[:300]}") from error
-        except httpx.HTTPError as error:
-            raise SystemMissing("system_missing", f"QuestDB: {error!r}") from error
+        # One flush a batch, by hand: its offsets are committed after it. `follow` is called again after an error.
+        self._conf = f"http::addr={urlsplit(url).netloc};auto_flush=off;retry_timeout=0;"
 
     def make_tables(self) -> None:
         """Create what is missing; safe to repeat."""
         for table in TABLES:
-            self._call(lambda table=table: self._client.get("/exec", params={"query": table}))  # type: ignore[misc]
+            try:
+                self._client.get("/exec", params={"query": table}).raise_for_status()
+            except httpx.HTTPStatusError as error:
+                raise SystemMissing("system_missing", f"QuestDB: {error.response.text[:300]}") from error
+            except httpx.HTTPError as error:
+                raise SystemMissing("system_missing", f"QuestDB: {error!r}") from error
 
-    def write(self, lines: list[str]) -> None:
+    def write(self, rows: list[Row]) -> None:
         """Write rows; a row that is there already is replaced by its equal."""
-        if lines:
-            body = "\n".join(lines) + "\n"
-            self._call(lambda: self._client.post("/write", params={"precision": "u"}, content=body.encode()))
+        if not rows:
+            return
+        try:
+            with Sender.from_conf(self._conf) as sender:
+                for row in rows:
+                    columns: dict[str, Any] = {
+                        name: TimestampMicros(int(value)) if name in TIMES else value
+                        for name, value in row.columns.items()
+                    }
+                    at = TimestampNanos(row.ts_us * 1000)
+                    sender.row(row.table, symbols=row.symbols, columns=columns, at=at)
+                sender.flush()
+        except QuestDBError as error:
+            raise SystemMissing("system_missing", f"QuestDB: {error}") from error
 
     def close(self) -> None:
         self._client.close()
@@ -154,10 +175,10 @@ def follow(bootstrap: str, questdb: Questdb, stopping: threading.Event, beat: Ca
             batch = [record for records in consumer.poll(timeout_ms=1000).values() for record in records]  # 1
             if not batch:
                 continue
-            lines, skipped = lines_of(batch)
-            questdb.write(lines)  # 2
+            rows, skipped = rows_of(batch)
+            questdb.write(rows)  # 2
             consumer.commit()  # 3
-            LOG.info("windows_written rows=%d records=%d skipped=%d", len(lines), len(batch), skipped)
+            LOG.info("windows_written rows=%d records=%d skipped=%d", len(rows), len(batch), skipped)
     finally:
         consumer.close(autocommit=False)
 
@@ -182,24 +203,3 @@ def run(bootstrap: str, questdb_http_url: str, stopping: threading.Event, beat: 
             stopping.wait(min(RETRY_S, HEARTBEAT_S))
         finally:
             questdb.close()
-
-
-def main() -> None:
-    """The process of profile `full`."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    settings = from_mapping(os.environ)
-    if not settings.kafka_bootstrap or not settings.questdb_http_url:
-        raise SystemExit("to_questdb needs LAKEBOARD_KAFKA_BOOTSTRAP and LAKEBOARD_QUESTDB_HTTP_URL")
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    run(
-        settings.kafka_bootstrap,
-        settings.questdb_http_url,
-        stopping,
-        lambda: touch_heartbeat(settings.run_dir, NAME),
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.errors import BadInput, LakeboardError
 from serving.access.roles import require
 from serving.access.tokens import HOST, PLAYER, Identity, sign
+from serving.documented import documented
 from serving.play.record import AnswerBatcher
 from serving.quizzes.store import load_quiz
 from serving.sessions import machine
@@ -106,7 +107,60 @@ def _shown(session: Session) -> dict[str, Any]:
     }
 
 
-@router.post("/sessions", status_code=201, summary="Create a session of a quiz")
+_SHOWN = {
+    "session_id": "s_1k2",
+    "quiz_id": "starter-a1",
+    "title": "First words",
+    "pin": "042017",
+    "state": "question",
+    "epoch": 3,
+    "questions": 12,
+}
+_CURRENT = {
+    "type": "question",
+    "session_id": "s_1k2",
+    "epoch": 3,
+    "title": "First words",
+    "question_index": 0,
+    "questions": 12,
+    "question_id": "a1-apple",
+    "prompt": "a round fruit that grows on trees",
+    "choices": ["bread", "apple", "water", "chair"],
+    "time_limit_ms": 20000,
+    "deadline_us": 1772474401204000,
+}
+_RESULT = {
+    "ref": "1",
+    "question_id": "a1-apple",
+    "points": 922,
+    "correct": True,
+    "total": 922,
+    "rank": 1,
+    "repeat": False,
+}
+_MOVE = documented(
+    _SHOWN,
+    s401="unauthenticated",
+    s403="forbidden",
+    s404="unknown_session",
+    s409="session_ended session_sealed session_conflict",
+    s503="system_missing",
+)
+
+
+@router.post(
+    "/sessions",
+    status_code=201,
+    summary="Create a session of a quiz",
+    responses=documented(
+        {**_SHOWN, "state": "lobby", "token": "eyJ…"},
+        status=201,
+        s400="malformed_body",
+        s404="unknown_quiz",
+        s422="unknown_field missing_field invalid_field",
+        s503="system_missing",
+    ),
+)
 async def create(body: CreateSession, request: Request) -> dict[str, Any]:
     state = request.app.state
     quiz, questions = await load_quiz(state.connections, body.quiz_id)
@@ -116,7 +170,20 @@ async def create(body: CreateSession, request: Request) -> dict[str, Any]:
     return {**_shown(session), "token": sign(host, state.jwt_key)}
 
 
-@router.post("/join", status_code=201, summary="Join an open session by its PIN, as a signed guest")
+@router.post(
+    "/join",
+    status_code=201,
+    summary="Join an open session by its PIN, as a signed guest",
+    responses=documented(
+        {**_SHOWN, "user_id": "u_8Zt", "name": "Ada", "token": "eyJ…"},
+        status=201,
+        s400="malformed_body",
+        s404="unknown_pin",
+        s409="session_ended",
+        s422="unknown_field missing_field invalid_field",
+        s503="system_missing",
+    ),
+)
 async def join(body: Join, request: Request) -> dict[str, Any]:
     state = request.app.state
     name = clean_name(body.name)
@@ -129,7 +196,15 @@ async def join(body: Join, request: Request) -> dict[str, Any]:
     return {**_shown(session), "user_id": user_id, "name": name, "token": sign(player, state.jwt_key)}
 
 
-@router.get("/sessions/{session_id}", summary="The session as it is now")
+@router.get(
+    "/sessions/{session_id}",
+    summary="The session as it is now",
+    responses=documented(
+        {**_SHOWN, "current": _CURRENT, "now_us": 1772474384324000},
+        s404="unknown_session",
+        s503="system_missing",
+    ),
+)
 async def show(session_id: str, request: Request) -> dict[str, Any]:
     session, questions = await request.app.state.answering.state(session_id, fresh=True)
     message = machine.state_message(session, questions.get(session.question_id))
@@ -165,28 +240,54 @@ async def _note_end(connections: Any, session_id: str) -> None:
         pass
 
 
-@router.post("/sessions/{session_id}/next", summary="Show the next question, or end after the last")
+@router.post(
+    "/sessions/{session_id}/next",
+    summary="Show the next question, or end after the last",
+    responses=_MOVE,
+)
 async def next_question(
     session_id: str, request: Request, identity: Annotated[Identity, Depends(require(HOST))]
 ) -> dict[str, Any]:
     return await _move(request, session_id, identity, "next")
 
 
-@router.post("/sessions/{session_id}/close", summary="Close the open question and reveal its answer")
+@router.post(
+    "/sessions/{session_id}/close",
+    summary="Close the open question and reveal its answer",
+    responses=_MOVE,
+)
 async def close(
     session_id: str, request: Request, identity: Annotated[Identity, Depends(require(HOST))]
 ) -> dict[str, Any]:
     return await _move(request, session_id, identity, "close")
 
 
-@router.post("/sessions/{session_id}/end", summary="End the session")
+@router.post(
+    "/sessions/{session_id}/end",
+    summary="End the session",
+    responses=_MOVE,
+)
 async def end(
     session_id: str, request: Request, identity: Annotated[Identity, Depends(require(HOST))]
 ) -> dict[str, Any]:
     return await _move(request, session_id, identity, "end")
 
 
-@router.post("/sessions/{session_id}/answers", summary="Answer the open question")
+@router.post(
+    "/sessions/{session_id}/answers",
+    summary="Answer the open question",
+    responses=documented(
+        _RESULT,
+        s400="malformed_body",
+        s401="unauthenticated",
+        s403="forbidden",
+        s404="unknown_session unknown_question",
+        s409="question_closed session_ended session_sealed points_overflow",
+        s413="body_too_large",
+        s422="unknown_field missing_field invalid_field",
+        s503="system_missing overloaded stale",
+    ),
+)
 async def answer(
     session_id: str, body: Answer, request: Request, identity: Annotated[Identity, Depends(require(PLAYER))]
 ) -> dict[str, Any]:

@@ -12,9 +12,12 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from redis.asyncio import Redis
+
 from contracts import names
 from contracts.boards import Scope
 from contracts.errors import BadInput
+from contracts.identity import valid_id
 from contracts.ranking import SHORT_SESSION_US, session_tick_ms
 from contracts.scoring import DEFAULT_RULE
 from serving.connections import Connections
@@ -27,6 +30,8 @@ PIN_LIFE_S = 24 * 3600
 # With a million PINs and a few thousand sessions a second try is rare, a tenth never seen.
 PIN_TRIES = 10
 MAX_PLAYERS = 2_000
+# Sessions whose shard one process remembers: about 20 MB; beyond, the oldest is looked for again.
+REMEMBERED_SESSIONS = 100_000
 NAME_LENGTH = 24
 
 
@@ -55,11 +60,18 @@ class SessionStore:
         known = self.connections.session_shards.get(session_id)
         if known is not None:
             return known
-        for shard, client in enumerate(self.connections.texts):
-            if await client.exists(names.session(session_id)):
-                self.connections.session_shards[session_id] = shard
-                return shard
+        if valid_id(session_id):  # anything else could be part of another kind of key
+            for shard, client in enumerate(self.connections.texts):
+                if await client.exists(names.session(session_id)):
+                    self._remember(session_id, shard)
+                    return shard
         raise unknown_session(session_id)
+
+    def _remember(self, session_id: str, shard: int) -> None:
+        shards = self.connections.session_shards
+        if len(shards) >= REMEMBERED_SESSIONS:
+            shards.pop(next(iter(shards)))
+        shards[session_id] = shard
 
     async def load(self, session_id: str) -> Session:
         """The session as it is now. Raises BadInput(unknown_session, 404)."""
@@ -96,14 +108,14 @@ class SessionStore:
     async def create(self, quiz: dict[str, Any], questions: list[Question], host_id: str) -> Session:
         """Creates a session in its lobby.
 
-        Steps: 1 row in Postgres; 2 hash, questions and idle mark in one transaction; 3 PIN. A crash after 1 leaves a
-        row that nothing refers to; after 2 a session that nobody can join and the relay seals.
+        Steps: 1 PIN; 2 row in Postgres; 3 hash, questions and idle mark in one transaction. A crash after 1 leaves a
+        PIN that ends by itself, after 2 a row that nothing refers to as well.
         """
         session_id, started = uuid.uuid4().hex, now_us()
         shard = self.connections.ring.shard_of(quiz["quiz_id"])
         client, tick_ms = self.connections.texts[shard], session_tick_ms(SHORT_SESSION_US)
-        pin = await self._free_pin()
-        async with self.connections.sql() as sql:
+        pin = await self._free_pin(session_id)  # 1
+        async with self.connections.sql() as sql:  # 2
             await sql.execute(
                 "insert into sessions (session_id, quiz_id, pin, host_id, origin, shard, started_at_us, tick_ms, rule)"
                 " values (%s, %s, %s, %s, 'live', %s, %s, %s, %s)",
@@ -130,30 +142,34 @@ class SessionStore:
         }
         copies = {question.question_id: question.to_json() for question in questions}
         copies[ORDER_FIELD] = json.dumps([question.question_id for question in questions])
-        async with client.pipeline(transaction=True) as pipe:
+        async with client.pipeline(transaction=True) as pipe:  # 3
             pipe.hset(names.session(session_id), mapping=fields)
             pipe.hset(names.session_questions(session_id), mapping=copies)
             pipe.zadd(names.idle_sessions(), {session_id: started})
-            pipe.set(names.pin(pin), session_id, ex=PIN_LIFE_S)
             await pipe.execute()
-        self.connections.session_shards[session_id] = shard
+        self._remember(session_id, shard)
         return Session.from_hash(session_id, {name: str(value) for name, value in fields.items()})
 
-    async def _free_pin(self) -> str:
+    def _pins(self, pin: str) -> Redis:
+        """The shard that keeps a PIN, whichever shard has its session: two sessions can't take the same one."""
+        return self.connections.texts[int(pin) % len(self.connections.texts)]
+
+    async def _free_pin(self, session_id: str) -> str:
         for _ in range(PIN_TRIES):
             pin = f"{secrets.randbelow(10**PIN_DIGITS):0{PIN_DIGITS}d}"
-            if not any([await client.exists(names.pin(pin)) for client in self.connections.texts]):
+            if await self._pins(pin).set(names.pin(pin), session_id, nx=True, ex=PIN_LIFE_S):
                 return pin
         raise BadInput("overloaded", "no free PIN was found", status=503, next_step="try again")
 
     async def by_pin(self, pin: str) -> Session:
         """The open session of a PIN. Raises BadInput(unknown_pin, 404)."""
-        for shard, client in enumerate(self.connections.texts):
-            session_id = await client.get(names.pin(pin))
-            if session_id:
-                self.connections.session_shards[session_id] = shard
-                return await self.load(session_id)
-        raise unknown_pin(pin)
+        session_id = await self._pins(pin).get(names.pin(pin))
+        if session_id is None:
+            raise unknown_pin(pin)
+        try:
+            return await self.load(str(session_id))
+        except BadInput as error:  # sealed since, or never made
+            raise unknown_pin(pin) from error
 
     async def new_guest(self, name: str) -> tuple[str, int]:
         """A new user's random id and dense number."""
@@ -181,7 +197,7 @@ class SessionStore:
 
     async def forget_pin(self, session: Session) -> None:
         """An ended session can't be joined."""
-        await self.connections.texts[await self.shard_of(session.session_id)].delete(names.pin(session.pin))
+        await self._pins(session.pin).delete(names.pin(session.pin))
 
     @staticmethod
     def board_key(session_id: str) -> str:

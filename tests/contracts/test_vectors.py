@@ -1,4 +1,4 @@
-"""The shared vectors through every engine that orders a board: Python, DuckDB, Spark, Flink (Lua: tests/serving).
+"""The shared vectors through every engine that orders a board: Python, Lua, DuckDB, Spark, Flink.
 
 Each engine folds the counted answers of all cases and orders them by its own copy of the rule; the expected rows are
 written out by hand in tests/vectors/boards.json.
@@ -6,11 +6,13 @@ written out by hand in tests/vectors/boards.json.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import subprocess
 import sys
+import uuid
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import date, datetime
@@ -19,7 +21,10 @@ from typing import Any
 
 import pytest
 
-from contracts import periods, ranking
+from contracts import names, periods, ranking
+from contracts.boards import Board, Scope
+from serving.boards.boards import Boards
+from serving.boards.shards import AnswerToRecord, Shards
 
 ROOT = Path(__file__).parents[2]
 CASES: list[dict[str, Any]] = json.loads((ROOT / "tests/vectors/boards.json").read_text())
@@ -155,25 +160,77 @@ def through_flink() -> Rows:
     return run_program(ensure("flink"), FLINK_PROGRAM, answer_rows(), quoted(TOTALS_SQL), quoted(BOARD_SQL))
 
 
-ENGINES: dict[str, Callable[[], Rows]] = {
-    "python": through_python,
-    "duckdb": through_duckdb,
-    "spark": through_spark,
-    "flink": through_flink,
+def answers_in_order_of_arrival(
+    case: dict[str, Any], prefix: str, key: str, board: Board
+) -> list[AnswerToRecord]:
+    """The case's answers as the script takes them; a repeat has the question of that user's first answer."""
+    made = []
+    for number, answer in enumerate(case["answers"]):
+        question = "w0" if answer["repeat"] or number == 0 else f"w{number}"
+        # The script keeps occurred_at for the reply alone (0 … 2^53); the order travels as ticks.
+        occurred = min(max(answer["occurred_at_us"], 0), 2**53)
+        ticks = ranking.ticks_of(answer["occurred_at_us"], board.anchor_us, board.tick_us)
+        who = (f"{prefix}s", f"{prefix}q", question, answer["user_id"])
+        made.append(
+            AnswerToRecord(*who, answer["points"], occurred, True, b"{}", ((key, ticks),), mode="import")
+        )
+    return made
+
+
+async def record_and_read(urls: list[str]) -> Rows:
+    """Each case through record_answers.lua on a quiz of its own, read back by ZREVRANGE."""
+    found: Rows = {}
+    shards = Shards(urls)
+    try:
+        for case in CASES:
+            prefix = uuid.uuid4().hex[:8] + "-"
+            quiz = f"{prefix}q"
+            board = Board(
+                Scope("quiz", quiz), case["period"], date.fromisoformat(case["start"]), case["zone"]
+            )
+            shard = shards.shard_of(quiz)
+            await shards.create_session(shard, f"{prefix}s", {"quiz_id": quiz, "state": "ended"})
+            key = names.board(str(board.scope), board.period, board.start)
+            outcomes = await shards.record(shard, answers_in_order_of_arrival(case, prefix, key, board))
+            assert [a["repeat"] for a in case["answers"]] == [o.status == "repeat" for o in outcomes]
+            frame = (board.anchor_us, board.tick_us)
+            found[case["name"]] = [
+                (
+                    p.rank,
+                    p.user_id,
+                    p.points,
+                    None if p.ticks is None else ranking.reached_at_us(frame[0], p.ticks, frame[1]),
+                )
+                for p in await Boards(shards).top(key, 100, quiz)
+            ]
+    finally:
+        await shards.close()
+    return found
+
+
+def through_lua(valkey_urls: list[str]) -> Rows:
+    return asyncio.run(record_and_read(valkey_urls))
+
+
+# Each engine with its kind and the fixture it takes.
+ENGINES: dict[str, tuple[Callable[..., Rows], pytest.MarkDecorator, str]] = {
+    "python": (through_python, pytest.mark.unit, ""),
+    "lua": (through_lua, pytest.mark.service, "valkey_urls"),
+    "duckdb": (through_duckdb, pytest.mark.unit, ""),
+    "spark": (through_spark, pytest.mark.engine, ""),
+    "flink": (through_flink, pytest.mark.engine, ""),
 }
 _found: dict[str, Rows] = {}
 
 
-def engine_params() -> list[Any]:
-    marks = {"python": pytest.mark.unit, "duckdb": pytest.mark.unit}
-    return [pytest.param(name, marks=marks.get(name, pytest.mark.engine)) for name in ENGINES]
-
-
-@pytest.mark.parametrize("engine", engine_params())
+@pytest.mark.parametrize("engine", [pytest.param(name, marks=kind) for name, (_, kind, _) in ENGINES.items()])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_every_engine_orders_a_board_alike(engine: str, case: dict[str, Any]) -> None:
+def test_every_engine_orders_a_board_alike(
+    engine: str, case: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
     if engine not in _found:
-        _found[engine] = ENGINES[engine]()
+        through, _, fixture = ENGINES[engine]
+        _found[engine] = through(*([request.getfixturevalue(fixture)] if fixture else []))
     expected = [
         tuple(row[key] for key in ("rank", "user_id", "points", "reached_at_us")) for row in case["expected"]
     ]

@@ -1,4 +1,4 @@
-"""Every DAG parses and keeps the house's rules; runs in Airflow's own environment, where there is one."""
+"""Every DAG parses and keeps the house's rules; runs in Airflow's own environment."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-_CACHE = Path(os.environ.get("LAKEBOARD_CACHE_DIR", str(ROOT / ".lakeboard" / "cache")))
+from cli.environments import ensure
+from cli.places import ROOT
+
 _PROGRAM = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
@@ -23,16 +24,9 @@ print(json.dumps({"errors": bag.import_errors, "dags": [
 """
 
 
-def _airflow_python() -> Path | None:
-    found = sorted((_CACHE / "envs").glob("airflow*/bin/python"))
-    return found[0] if found else None
-
-
 @pytest.mark.repository
 def test_every_dag_parses_and_keeps_the_rules(tmp_path: Path) -> None:
-    python = _airflow_python()
-    if python is None:
-        pytest.skip("no airflow environment; ./lakeboard up makes it")
+    python = ensure("airflow")
     env = {
         **os.environ,
         "AIRFLOW_HOME": str(tmp_path),

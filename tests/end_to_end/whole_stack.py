@@ -9,14 +9,18 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
+import psycopg
 
 from cli.places import ROOT
 from cli.stack.layout import PORTS, Layout, layout_from
+from serving.boards.whole_boards import WholeBoards
 
 # Airflow and Flink are 1.5 GB and half of the start, and no board needs them: their own tests run them.
 LEFT_OUT = "airflow,flink,questdb"
@@ -86,6 +90,32 @@ class WholeStack:
     def kill(self, name: str) -> None:
         """kill -9 of one process; the supervisor starts it again."""
         os.kill(self.process(name)["pid"], signal.SIGKILL)
+
+    @contextmanager
+    def frozen(self, *names: str) -> Iterator[None]:
+        """The processes neither run nor end meanwhile: down, and the supervisor does not start them again."""
+        family = [psutil.Process(self.process(name)["pid"]) for name in names]
+        family += [child for process in family for child in process.children(recursive=True)]
+        for process in family:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in family:
+                process.resume()
+
+    def until_relayed(self) -> None:
+        """Waits until history and the global boards have every entry of every outbox."""
+        live = WholeBoards(self.layout.settings("full").valkey_urls)
+        with psycopg.connect(self.layout.settings("full").postgres_url, autocommit=True) as sql:
+
+            def level() -> bool:
+                query = "select position from relay_position where sink = 'history' order by shard"
+                history = [row[0] for row in sql.execute(query)]
+                return history == live.global_positions() == live.last_seqs()
+
+            until(level, 60, "the relay has brought every answer to history and the global boards")
+        live.close()
 
     def client(self) -> httpx.Client:
         """The gateway, with the importer key."""

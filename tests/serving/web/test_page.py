@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,27 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from cli.chromium import MEND
 from tests.serving.api_process import ApiProcess
 
 pytestmark = pytest.mark.browser
 PHONE = {"width": 390, "height": 780}
+# As root Chromium has no sandbox; without the others it calls home at each start.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on the PATH: sudo apt-get install -y chromium")
+    program = os.environ.get("LAKEBOARD_CHROMIUM")
+    assert program, f"no Chromium: run ./lakeboard test browser, or: {MEND}"
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        found = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield found
         found.close()
 
