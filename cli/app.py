@@ -62,6 +62,7 @@ COMMANDS = (
     Command("sql", "cli.commands.questions", "sql", needs=("lake/sql.py",), pass_on=True),
     Command("notebook", "cli.commands.questions", "notebook", needs=("notebooks",), pass_on=True),
     Command("job", "cli.commands.jobs", "job", needs=("flink_jobs/submit.py",), pass_on=True),
+    Command("bench", "cli.commands.bench", "bench", needs=("benchmarks",), pass_on=True),
     Command("test", "cli.commands.test", "test", pass_on=True),
     Command("check", "cli.commands.test", "check"),
 )

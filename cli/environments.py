@@ -20,7 +20,6 @@ from pathlib import Path
 
 from cli.places import ROOT, cache
 
-UV_VERSION = "0.13.9"
 PYTHON = "3.11"
 # What each holds, for the progress line.
 NAMES = {
@@ -108,7 +107,7 @@ def find_uv() -> Path:
 
 
 def _make_boot(boot: Path) -> None:
-    say(f"installing uv {UV_VERSION} into {boot}")
+    say(f"installing uv into {boot}")
     shutil.rmtree(boot, ignore_errors=True)
     made = subprocess.run([sys.executable, "-m", "venv", str(boot)], capture_output=True, text=True)
     if made.returncode:
@@ -116,8 +115,10 @@ def _make_boot(boot: Path) -> None:
             f"{sys.executable} cannot make a virtual environment. Run: sudo apt-get install -y python3-venv\n"
             f"{made.stdout}{made.stderr}"
         )
-    _run([str(boot / "bin" / "python"), "-m", "pip", "install", "--quiet", f"uv=={UV_VERSION}"])
-    (boot / ".ready").write_text(UV_VERSION + "\n")
+    lock = ROOT / "requirements" / "boot.lock"
+    pip = [str(boot / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _run([*pip, "--require-hashes", "-r", str(lock)])
+    (boot / ".ready").write_text("uv\n")
 
 
 def _run(command: list[str]) -> None:

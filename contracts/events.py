@@ -17,7 +17,7 @@ BARRIER_TYPE = "barrier.v1"
 
 
 class Field(NamedTuple):
-    """One field of an event. kind: str, uuid, u32, i64, bool, strs, opt_str."""
+    """One field of an event. kind: str, uuid, u32, i64, bool, strs, opt_str, opt_i64."""
 
     name: str
     kind: str
@@ -61,6 +61,7 @@ _JSON_TYPES: dict[str, dict[str, Any]] = {
     "bool": {"type": "boolean"},
     "strs": {"type": "array", "items": {"type": "string"}},
     "opt_str": {"type": ["string", "null"]},
+    "opt_i64": {"type": ["integer", "null"], "minimum": -(2**63), "maximum": 2**63 - 1},
 }
 _SPARK = {
     "str": "STRING",
@@ -70,6 +71,7 @@ _SPARK = {
     "bool": "BOOLEAN",
     "strs": "ARRAY<STRING>",
     "opt_str": "STRING",
+    "opt_i64": "BIGINT",
 }
 _FLINK = _SPARK
 _POSTGRES = {
@@ -80,6 +82,7 @@ _POSTGRES = {
     "bool": "boolean",
     "strs": "text[]",
     "opt_str": "text",
+    "opt_i64": "bigint",
 }
 
 
@@ -124,18 +127,19 @@ class BarrierEvent:
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
-def _encode(event: AnswerEvent | BarrierEvent) -> bytes:
+def encode_fields(event: Any) -> bytes:
+    """Compact JSON of a slotted dataclass, its fields in order, UTF-8."""
     return _ENCODER.encode({name: getattr(event, name) for name in event.__slots__}).encode()
 
 
 def encode(event: AnswerEvent) -> bytes:
     """The event's bytes: compact JSON, fields in order, UTF-8."""
-    return _encode(event)
+    return encode_fields(event)
 
 
 def encode_barrier(event: BarrierEvent) -> bytes:
     """The barrier's bytes, in the same form as an answer's."""
-    return _encode(event)
+    return encode_fields(event)
 
 
 def _fits(value: Any, kind: str) -> bool:
@@ -154,10 +158,13 @@ def _fits(value: Any, kind: str) -> bool:
             return isinstance(value, list) and all(isinstance(item, str) for item in value)
         case "opt_str":
             return value is None or isinstance(value, str)
+        case "opt_i64":
+            return value is None or _fits(value, "i64")
     raise AssertionError(kind)
 
 
-def _decode(data: bytes, schema: tuple[Field, ...], what: str) -> dict[str, Any]:
+def decode_fields(data: bytes, schema: tuple[Field, ...], what: str) -> dict[str, Any]:
+    """The values of `schema` in a JSON object, no more and no less. Raises BadInput(bad_event) naming the field."""
     try:
         document = json.loads(data)
     except (ValueError, UnicodeDecodeError, RecursionError) as error:
@@ -176,7 +183,7 @@ def _decode(data: bytes, schema: tuple[Field, ...], what: str) -> dict[str, Any]
 
 def decode(data: bytes) -> AnswerEvent:
     """The answer in `data`. Raises BadInput(bad_event) naming the field; unknown fields are refused."""
-    document = _decode(data, ANSWER_FIELDS, ANSWER_TYPE)
+    document = decode_fields(data, ANSWER_FIELDS, ANSWER_TYPE)
     if document["origin"] not in ("live", "import"):
         raise BadInput(
             "bad_event", f"{ANSWER_TYPE}: origin {document['origin'][:20]!r} is neither live nor import"
@@ -190,12 +197,16 @@ def decode(data: bytes) -> AnswerEvent:
 
 def decode_barrier(data: bytes) -> BarrierEvent:
     """The barrier in `data`. Raises BadInput(bad_event)."""
-    return BarrierEvent(**_decode(data, BARRIER_FIELDS, BARRIER_TYPE))
+    return BarrierEvent(**decode_fields(data, BARRIER_FIELDS, BARRIER_TYPE))
 
 
 def json_schema(kind: str = ANSWER_TYPE) -> dict[str, Any]:
-    """JSON Schema (2020-12) of an event."""
-    schema = ANSWER_FIELDS if kind == ANSWER_TYPE else BARRIER_FIELDS
+    """JSON Schema (2020-12) of an answer or a barrier."""
+    return schema_of(kind, ANSWER_FIELDS if kind == ANSWER_TYPE else BARRIER_FIELDS)
+
+
+def schema_of(kind: str, schema: tuple[Field, ...]) -> dict[str, Any]:
+    """JSON Schema (2020-12) of an event with these fields."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:lakeboard:event:{kind}",
@@ -211,9 +222,9 @@ def _quoted(text: str) -> str:
     return text.replace("'", "''")
 
 
-def spark_columns() -> str:
-    """Column list of the answer for Spark SQL, one a line, with comments."""
-    return ",\n".join(f"  {f.name} {_SPARK[f.kind]} COMMENT '{_quoted(f.doc)}'" for f in ANSWER_FIELDS)
+def spark_columns(schema: tuple[Field, ...] = ANSWER_FIELDS) -> str:
+    """Column list of an event for Spark SQL, one a line, with comments."""
+    return ",\n".join(f"  {f.name} {_SPARK[f.kind]} COMMENT '{_quoted(f.doc)}'" for f in schema)
 
 
 def spark_schema() -> str:

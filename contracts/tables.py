@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contracts.corrections import CORRECTION_FIELDS
 from contracts.events import spark_columns
 from contracts.names import table
 
@@ -26,6 +27,11 @@ _COLUMNS: dict[str, tuple[str, str]] = {
         "  end_us BIGINT COMMENT 'UTC µs',\n"
         "  shard INT COMMENT 'Redis shard',\n  seq BIGINT COMMENT 'place in that shard''s outbox',\n"
         "  kafka_partition INT COMMENT 'partition of answers.v1',\n  kafka_offset BIGINT COMMENT 'offset in it'",
+        "",
+    ),
+    "corrections": (
+        f"{spark_columns(CORRECTION_FIELDS)},\n"
+        "  kafka_partition INT COMMENT 'partition of corrections.v1',\n  kafka_offset BIGINT COMMENT 'offset in it'",
         "",
     ),
     "dead_letters": (

@@ -13,19 +13,21 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from cli.answer_files import FORMATS, Unreadable, boards_since_us, read, requests_of
 from cli.doors import ask, client, layout
 from cli.environments import say
-from contracts.errors import BadInput, SystemMissing
+from contracts.errors import LakeboardError, SystemMissing
 from contracts.scoring import DEFAULT_RULE, RULES
 
 # Lines a request: a few scripts' worth; a request repeated after a cut stays short.
 REQUEST_LINES = 500
 # Requests in flight: two api processes and two shards are busy with four; more only wait.
 LANES = 4
-# 1, 2, 4 … s, at most 10: about two minutes, in which a killed api or Valkey has come back.
-TRIES = 16
+# A killed api or Valkey has come back in seconds; two minutes without an answer are for a person.
+GIVE_UP_S = 120.0
+LONGEST_PAUSE_S = 10.0
 SHOWN_REFUSALS = 20
 
 
@@ -94,20 +96,22 @@ def send(lines: list[dict[str, Any]]) -> tuple[Counter[str], list[dict[str, Any]
     return counts, refusals
 
 
+def _passes(error: BaseException) -> bool:
+    """Whether a pause may help: a system is missing, or the gateway or the api says that it is too much."""
+    return isinstance(error, SystemMissing) or (
+        isinstance(error, LakeboardError) and error.code in ("http_429", "too_many_requests")
+    )
+
+
+@retry(
+    retry=retry_if_exception(_passes),
+    wait=wait_random_exponential(max=LONGEST_PAUSE_S),
+    stop=stop_after_delay(GIVE_UP_S),
+    reraise=True,
+)
 def _send_one(http: Any, body: bytes) -> Any:
     """One request, sent again unchanged until it is answered: a repeat changes nothing."""
-    for attempt in range(TRIES):
-        try:
-            return ask(http, "POST", "/v1/import/answers", content=body)
-        except SystemMissing:
-            if attempt == TRIES - 1:
-                raise
-        except BadInput as error:
-            # The gateway's or the api's limit: wait as for a missing system.
-            if error.code not in ("http_429", "rate_limited") or attempt == TRIES - 1:
-                raise
-        time.sleep(min(2**attempt, 10))
-    raise AssertionError("unreachable")
+    return ask(http, "POST", "/v1/import/answers", content=body)
 
 
 def _report(
