@@ -16,7 +16,7 @@ from serving import problems
 from serving.insights import replica as replica_module
 from serving.insights.replica import MINUTE_US, SketchReplica, Windows
 from serving.insights.routes import router
-from serving.relay.to_questdb import lines_of
+from serving.relay.to_questdb import Row, rows_of
 from sketches.count_min import CountMin
 
 pytestmark = pytest.mark.unit
@@ -207,10 +207,19 @@ def test_questdb_lines() -> None:
         SimpleNamespace(topic=names.TOPK, value=None),
         SimpleNamespace(topic=names.TOPK, value=b"{}"),
     ]
-    lines, skipped = lines_of(records)
+    rows, skipped = rows_of(records)
     assert skipped == 1
-    assert lines == [
-        f"missed_questions,question_id=1 estimate=5i,lower=4i,upper=5i,bound=1i,confidence=0.99,total=5i,answers=9i,"
-        f"window_end={START + MINUTE_US}t {START}",
-        f"top_k,kind=users,subject_id=a\\ b place=1i,amount=3i,window_end={START + MINUTE_US}t,reached_at={START}t {START}",
+    estimate = {
+        "estimate": 5,
+        "lower": 4,
+        "upper": 5,
+        "bound": 1,
+        "confidence": 0.99,
+        "total": 5,
+        "answers": 9,
+    }
+    place = {"place": 1, "amount": 3, "window_end": START + MINUTE_US, "reached_at": START}
+    assert rows == [
+        Row("missed_questions", START, {"question_id": "1"}, {**estimate, "window_end": START + MINUTE_US}),
+        Row("top_k", START, {"kind": "users", "subject_id": "a b"}, place),
     ]
