@@ -9,6 +9,7 @@ import csv
 import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,29 +42,47 @@ def read(path: Path, form: str, rule: str) -> tuple[list[dict[str, Any]], list[U
     """
     with open(path, "rb") as probe:
         packed = probe.read(2) == b"\x1f\x8b"
-    with gzip.open(path, "rt", newline="") if packed else open(path, newline="") as file:
+    with gzip.open(path, "rb") if packed else open(path, "rb") as file:
         return arrange(_rows(file, form), form, rule)
 
 
-def _rows(file: Iterable[str], form: str) -> Iterator[tuple[int, Mapping[str, str]]]:
-    reader = csv.DictReader(file)
-    missing = [name for name in FORMATS[form] if name not in (reader.fieldnames or ())]
+def _fields(line: bytes, encoding: str = "utf-8") -> list[str]:
+    """The fields of one line. Raises ValueError or csv.Error: a quote that is left open ends with its line."""
+    return next(csv.reader([line.decode(encoding).rstrip("\r\n")], strict=True), [])
+
+
+def _rows(file: Iterable[bytes], form: str) -> Iterator[tuple[int, Mapping[str, str]] | Unreadable]:
+    """(line number, fields by name) of every line that is not blank, or why it cannot be taken apart."""
+    lines = iter(file)
+    names: list[str] = []
+    with suppress(ValueError, csv.Error):
+        names = _fields(next(lines, b""), "utf-8-sig")
+    missing = [name for name in FORMATS[form] if name not in names]
     if missing:
         raise BadInput("missing_field", f"the header lacks {', '.join(missing)}; format {form} needs them")
-    for row in reader:
-        yield reader.line_num, row
+    for number, line in enumerate(lines, 2):
+        if not line.strip():
+            continue
+        try:
+            yield number, dict(zip(names, _fields(line), strict=False))
+        except (ValueError, csv.Error) as error:
+            yield Unreadable(number, f"{type(error).__name__}: {str(error)[:100]}")
 
 
 def arrange(
-    rows: Iterable[tuple[int, Mapping[str, str]]], form: str, rule: str
+    rows: Iterable[tuple[int, Mapping[str, str]] | Unreadable], form: str, rule: str
 ) -> tuple[list[dict[str, Any]], list[Unreadable]]:
     """Import lines in order of arrival, and the rows that are none."""
     make = _ednet if form == "ednet" else _csv
     lines: list[dict[str, Any]] = []
     bad: list[Unreadable] = []
-    for number, row in rows:
+    for row in rows:
+        if isinstance(row, Unreadable):
+            bad.append(row)
+            continue
+        number, fields = row
         try:
-            lines.append({**make(row), "rule": rule})
+            lines.append({**make(fields), "rule": rule})
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
             bad.append(Unreadable(number, f"{type(error).__name__}: {str(error)[:100]}"))
     lines.sort(key=_arrival)
@@ -72,6 +91,13 @@ def arrange(
         # Sorted: the first line of a session is its earliest.
         line["session_started_at_us"] = anchors.setdefault(line["session_id"], line["occurred_at_us"])
     return lines, bad
+
+
+def _id(row: Mapping[str, str], name: str) -> str:
+    """The id under which a field is kept. Raises ValueError if it is empty: nobody would be meant."""
+    if not row[name]:
+        raise ValueError(f"{name} is empty")
+    return import_id(row[name])
 
 
 def _arrival(line: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -87,10 +113,10 @@ def _ednet(row: Mapping[str, str]) -> dict[str, Any]:
     user, part = row["user_id"], int(row["part"])
     return {
         "occurred_at_us": occurred_at_us,
-        "user_id": import_id(user),
+        "user_id": _id(row, "user_id"),
         "session_id": import_id(f"{user}_{day}_{part}"),
         "quiz_id": f"part-{part}",
-        "question_id": import_id(row["question_id"]),
+        "question_id": _id(row, "question_id"),
         "correct": TRUTH[row["correct"].lower()],
         "elapsed_ms": int(row["elapsed_ms"]),
         "skill_tags": [tag for tag in row["tags"].split(";") if tag],
@@ -102,10 +128,10 @@ def _ednet(row: Mapping[str, str]) -> dict[str, Any]:
 def _csv(row: Mapping[str, str]) -> dict[str, Any]:
     return {
         "occurred_at_us": instant_us(row["occurred_at"]),
-        "user_id": import_id(row["user_id"]),
-        "session_id": import_id(row["session_id"]),
-        "quiz_id": import_id(row["quiz_id"]),
-        "question_id": import_id(row["question_id"]),
+        "user_id": _id(row, "user_id"),
+        "session_id": _id(row, "session_id"),
+        "quiz_id": _id(row, "quiz_id"),
+        "question_id": _id(row, "question_id"),
         "correct": TRUTH[row["correct"].strip().lower()],
         "elapsed_ms": int(row["elapsed_ms"]),
         "time_limit_ms": TIME_LIMIT_MS,

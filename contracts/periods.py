@@ -18,6 +18,8 @@ from contracts.errors import BadInput
 PERIODS = ("daily", "weekly", "monthly", "all_time")
 ENDING_PERIODS = ("daily", "weekly", "monthly")
 EPOCH_DAY = date(1970, 1, 1)
+# The last day that may be asked for: a year below what a date holds, so that no period or zone runs over its end.
+LAST_DAY = date(9998, 12, 31)
 # The end of all time: above any instant that a record can hold, below 2^63.
 FOREVER_US = 1 << 62
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -129,13 +131,22 @@ def span(period: str, start: date, zone: str = "UTC") -> Span:
 
 
 def parse_day(text: str) -> date:
-    """`YYYY-MM-DD` as a date. Raises BadInput(wrong_start)."""
+    """`YYYY-MM-DD` as a date. Raises BadInput(wrong_start), also for a day that no board can have."""
     try:
         if len(text) != 10:
             raise ValueError(text)
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError as error:
         raise BadInput("wrong_start", f"{text[:40]!r} is not a day; write YYYY-MM-DD") from error
+    return checked_day(day)
+
+
+def checked_day(day: date) -> date:
+    """The day unchanged. Raises BadInput(wrong_start) outside 1970 … 9998."""
+    # A week that begins before 1970 may hold answers of 1970.
+    if not EPOCH_DAY - timedelta(days=7) <= day <= LAST_DAY:
+        raise BadInput("wrong_start", f"{day} is outside {EPOCH_DAY} … {LAST_DAY}")
+    return day
 
 
 def parse_start(period: str, text: str, now_us: int, zone: str = "UTC") -> date:

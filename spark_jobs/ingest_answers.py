@@ -33,7 +33,7 @@ _TABLES = ("dead_letters", "answers", "barriers")
 
 
 def _header(name: str) -> Column:
-    return F.expr(f"CAST(element_at(filter(headers, h -> h.key = '{name}'), 1).value AS STRING)")
+    return F.expr(f"CAST(try_element_at(filter(headers, h -> h.key = '{name}'), 1).value AS STRING)")
 
 
 def _first_reason(checks: list[tuple[Column, str]]) -> Column:
@@ -41,21 +41,46 @@ def _first_reason(checks: list[tuple[Column, str]]) -> Column:
     return F.coalesce(*[F.when(wrong, F.lit(text)) for wrong, text in checks])
 
 
+# What schema_of_variant says of a field's JSON value. Spark's own reader would take a number for a STRING.
+_JSON_KINDS = {
+    "str": "STRING",
+    "uuid": "STRING",
+    "u32": "BIGINT",
+    "i64": "BIGINT",
+    "bool": "BOOLEAN",
+    "strs": "ARRAY<(STRING|VOID)>",
+    "opt_str": "(STRING|VOID)",
+}
+
+
+def _json_types(schema: tuple[Field, ...]) -> str:
+    """A pattern of what `schema_of_variant` says of a fitting object in brackets; it sorts by name."""
+    fields = sorted((f.name, _JSON_KINDS[f.kind]) for f in schema)
+    return f"^ARRAY<OBJECT<{', '.join(f'{name}: {kind}' for name, kind in fields)}>>$"
+
+
 def _fits(event: str, schema: tuple[Field, ...]) -> list[tuple[Column, str]]:
     """(wrong, reason) checks of one parsed event against its schema: contracts.events.decode, as columns."""
     keys = F.array_sort(F.json_object_keys("text"))
     checks = [
-        (F.isnull(keys), "not a JSON object"),
+        (F.isnull(keys) | F.isnull("json"), "not a JSON object"),
+        (F.isnotnull(F.expr("try_variant_get(json, '$[1]', 'variant')")), "more than one JSON object"),
         (
             keys != F.array(*[F.lit(name) for name in sorted(f.name for f in schema)]),
             "fields missing or unknown",
         ),
-        (F.isnotnull(F.col(f"{event}._corrupt")), "a field does not fit its kind"),
+        (
+            F.isnotnull(F.col(f"{event}._corrupt"))
+            | ~F.coalesce(F.rlike("json_types", F.lit(_json_types(schema))), F.lit(False)),
+            "a field does not fit its kind",
+        ),
     ]
     for field in schema:
         column = F.col(f"{event}.{field.name}")
         if field.kind != "opt_str":
             checks.append((F.isnull(column), f"{field.name} does not fit {field.kind}"))
+        if field.kind == "strs":
+            checks.append((F.exists(column, F.isnull), f"{field.name} does not fit strs"))
         if field.kind == "uuid":
             checks.append((F.length(column) != 36, f"{field.name} does not fit uuid"))
         if field.kind == "u32":
@@ -91,6 +116,10 @@ def decode_records(records: DataFrame) -> DataFrame:
     rows = rows.withColumn(
         "answer", F.from_json("text", spark_schema() + ", _corrupt STRING", permissive)
     ).withColumn("barrier", F.from_json("text", barrier_spark_schema() + ", _corrupt STRING", permissive))
+    # In brackets, because the parser stops at the end of the first value and would not see what follows it.
+    rows = rows.withColumn("json", F.expr("try_parse_json(concat('[', text, ']'))")).withColumn(
+        "json_types", F.expr("schema_of_variant(json)")
+    )
     beside = [
         (
             F.isnull("type") | ~F.col("type").isin(ANSWER_TYPE, BARRIER_TYPE),

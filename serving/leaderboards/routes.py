@@ -91,7 +91,7 @@ async def leaderboard(
     k: Annotated[int, Query(ge=0, le=MAX_K)] = DEFAULT_K,
     around: str = "",
     m: Annotated[int, Query(ge=0, le=MAX_M)] = DEFAULT_M,
-    settlement: str = "",
+    settlement: Annotated[str, Query(pattern=r"^([1-9][0-9]{0,17})?$")] = "",
 ) -> dict[str, Any]:
     connections: Connections = request.app.state.connections
     if around:

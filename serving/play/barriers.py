@@ -8,7 +8,7 @@ from typing import Any
 from contracts.errors import BadInput
 from contracts.events import BarrierEvent, encode_barrier
 from contracts.identity import barrier_id
-from contracts.periods import EPOCH_DAY, span
+from contracts.periods import checked_day, span
 from serving.boards.shards import Shards
 
 GRACE_US = 60_000_000
@@ -19,14 +19,12 @@ DAYS_MAX = 400
 async def write_barriers(shards: Shards, zone: str, days: list[date], now_us: int) -> list[dict[str, Any]]:
     """Write the missing barriers of ended days: a row a (day, shard) with its seq and whether it was there.
 
-    Raises BadInput(period_not_ended) before anything is written if a day has not ended, grace included; invalid_field
-    for a day before 1970.
+    Raises BadInput(period_not_ended) before anything is written if a day has not ended, grace included; wrong_start
+    for a day that no answer can lie in.
     """
     if len(days) > DAYS_MAX:
         raise BadInput("invalid_field", f"{len(days)} days; a call may name {DAYS_MAX}")
-    if any(day < EPOCH_DAY for day in days):
-        raise BadInput("invalid_field", f"{min(days)} is before 1970: no answer can lie in it")
-    spans = {day: span("daily", day, zone) for day in sorted(set(days))}
+    spans = {day: span("daily", day, zone) for day in sorted(set(map(checked_day, days)))}
     for day, own in spans.items():
         if own.end_us + GRACE_US > now_us:
             raise BadInput("period_not_ended", f"{day} in {zone} has not ended, or less than a minute ago")

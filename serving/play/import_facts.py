@@ -46,22 +46,32 @@ class Facts:
         self.sessions: dict[str, SessionFacts] = {}
         self._questions: dict[str, Any] = {}
 
-    async def learn(self, sql: psycopg.AsyncConnection, lines: Sequence[ImportLine]) -> None:
-        """Make sure that every user and session of the lines is known."""
-        users = sorted({line.user_id for line in lines} - self.user_numbers.keys())
-        sessions = {line.session_id for line in lines} - self.sessions.keys()
+    async def learn(
+        self, sql: psycopg.AsyncConnection, lines: Sequence[ImportLine]
+    ) -> tuple[dict[str, int], dict[str, SessionFacts]]:
+        """The numbers of the lines' users and the facts of their sessions, made where they are missing.
+
+        The caller's own copy: memory may forget them for another request's at any time.
+        """
+        numbers = {
+            u: n for u in {line.user_id for line in lines} if (n := self.user_numbers.get(u)) is not None
+        }
+        known = {s: f for s in {line.session_id for line in lines} if (f := self.sessions.get(s)) is not None}
+        users = sorted({line.user_id for line in lines} - numbers.keys())
+        sessions = {line.session_id for line in lines} - known.keys()
         questions = {f"{line.quiz_id} {line.question_id}": line for line in lines}
         questions = {key: line for key, line in questions.items() if key not in self._questions}
         if users:
-            await self._learn_users(sql, users)
+            numbers |= await self._learn_users(sql, users)
         if questions:
             await self._make_quizzes(sql, list(questions.values()))
             self._questions.update(dict.fromkeys(questions))
             _forget_oldest(self._questions)
         if sessions:
-            await self._learn_sessions(sql, [line for line in lines if line.session_id in sessions])
+            known |= await self._learn_sessions(sql, [line for line in lines if line.session_id in sessions])
+        return numbers, known
 
-    async def _learn_users(self, sql: psycopg.AsyncConnection, users: list[str]) -> None:
+    async def _learn_users(self, sql: psycopg.AsyncConnection, users: list[str]) -> dict[str, int]:
         look = "SELECT user_id, user_no FROM users WHERE user_id = ANY(%s)"
         found: dict[str, int] = dict(await (await sql.execute(look, (users,))).fetchall())
         missing = [user for user in users if user not in found]
@@ -74,6 +84,7 @@ class Facts:
             found.update(dict(await (await sql.execute(look, (missing,))).fetchall()))
         self.user_numbers.update(found)
         _forget_oldest(self.user_numbers)
+        return found
 
     async def _make_quizzes(self, sql: psycopg.AsyncConnection, lines: list[ImportLine]) -> None:
         zones = {line.quiz_id: line.quiz_zone for line in reversed(lines)}
@@ -91,7 +102,9 @@ class Facts:
             ([quiz for quiz, _ in pairs], [question for _, question in pairs]),
         )
 
-    async def _learn_sessions(self, sql: psycopg.AsyncConnection, lines: list[ImportLine]) -> None:
+    async def _learn_sessions(
+        self, sql: psycopg.AsyncConnection, lines: list[ImportLine]
+    ) -> dict[str, SessionFacts]:
         first: dict[str, ImportLine] = {}
         for line in lines:  # in order of arrival, so the first is the earliest
             first.setdefault(line.session_id, line)
@@ -127,9 +140,10 @@ class Facts:
                     by_shard.setdefault(row[5], []).append((row[0], _hash_of(row)))
             for shard, hashes in sorted(by_shard.items()):
                 await self.shards.create_sessions(shard, hashes)
-        for session, *facts in (row[:7] for row in found):
-            self.sessions[session] = SessionFacts(*facts)
+        learned = {row[0]: SessionFacts(*row[1:7]) for row in found}
+        self.sessions.update(learned)
         _forget_oldest(self.sessions)
+        return learned
 
 
 def _hash_of(row: tuple[Any, ...]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -128,29 +128,35 @@ class Importer:
     async def _try(self, lines: Sequence[ImportLine], places: Sequence[int], outcomes: list[Outcome]) -> None:
         async with self.sql() as sql:
             since_us = await boards_since.read(sql)
-            await self.facts.learn(sql, lines)
-            if not any(_before(line, self.facts.sessions[line.session_id], since_us) for line in lines):
+            known = await self.facts.learn(sql, lines)
+            if not any(_before(line, known[1][line.session_id], since_us) for line in lines):
                 held = False
             else:  # such an answer stays out of a board: `boards_since` must not move until it is recorded
                 held = True
                 async with sql.transaction():
                     since_us = await boards_since.read(sql, hold=True)
-                    await self._record_known(lines, places, outcomes, since_us)
+                    await self._record_known(lines, places, outcomes, since_us, *known)
         if not held:
-            await self._record_known(lines, places, outcomes, since_us)
+            await self._record_known(lines, places, outcomes, since_us, *known)
 
     async def _record_known(
-        self, lines: Sequence[ImportLine], places: Sequence[int], outcomes: list[Outcome], since_us: int
+        self,
+        lines: Sequence[ImportLine],
+        places: Sequence[int],
+        outcomes: list[Outcome],
+        since_us: int,
+        numbers: Mapping[str, int],
+        sessions: Mapping[str, SessionFacts],
     ) -> None:
         """Record lines whose users and sessions are known: the fast path, and the slow one for sealed sessions."""
         fast: list[tuple[int, AnswerEvent]] = []
         slow: dict[str, list[tuple[int, AnswerEvent]]] = {}
         for place, line in zip(places, lines, strict=True):
-            session = self.facts.sessions[line.session_id]
+            session = sessions[line.session_id]
             if session.quiz_id != line.quiz_id:
                 outcomes[place] = _refused("session_quiz_mismatch")
                 continue
-            event = event_of(line, session, self.facts.user_numbers[line.user_id])
+            event = event_of(line, session, numbers[line.user_id])
             if session.sealed:
                 slow.setdefault(line.session_id, []).append((place, event))
             else:
@@ -161,16 +167,19 @@ class Importer:
             if outcome.status == "session_sealed":
                 slow.setdefault(event.session_id, []).append((place, event))
         for session_id, items in slow.items():
-            for (place, _), outcome in zip(items, await self._record_sealed(session_id, items), strict=True):
+            for (place, _), outcome in zip(
+                items, await self._record_sealed(session_id, sessions[session_id].shard, items), strict=True
+            ):
                 outcomes[place] = outcome
 
-    async def _record_sealed(self, session_id: str, items: list[tuple[int, AnswerEvent]]) -> list[Outcome]:
+    async def _record_sealed(
+        self, session_id: str, shard: int, items: list[tuple[int, AnswerEvent]]
+    ) -> list[Outcome]:
         """The slow path, for one session's lines in order.
 
         1 lock the session; 2 wait until history has the outbox; 3 find repeats in history and the archive; 4 write the rest to
         the outbox alone; 5 wait until history has it; 6 unlock. A crash after 4 is found by the next try's step 2 and 3.
         """
-        shard = self.facts.sessions[session_id].shard
         async with self.sql() as sql, sql.transaction():
             await sql.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"sealed/{session_id}",)

@@ -103,7 +103,10 @@ async def import_answers(request: Request) -> Response:
     "/internal/barriers",
     summary="Write the barriers of ended days",
     responses=documented(
-        _BARRIER, s401="unauthenticated", s403="forbidden", s422="period_not_ended unknown_zone invalid_field"
+        _BARRIER,
+        s401="unauthenticated",
+        s403="forbidden",
+        s422="period_not_ended unknown_zone wrong_start invalid_field",
     ),
 )
 async def barriers(request: Request, body: Barriers) -> dict[str, Any]:

@@ -55,6 +55,23 @@ def test_a_line_that_is_none_is_reported_and_the_rest_goes_on(tmp_path: Path) ->
     assert (len(lines), [item.line for item in bad]) == (1, [2, 3, 4])
 
 
+def test_bytes_quotes_and_empty_ids_cost_their_own_line_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    good = b"0,u%d,s,q,w,1,1\n"
+    wrong = [
+        b"0,caf\xe9,s,q,w,1,1\n",
+        b'0,"u,s,q,w,1,1\n',
+        b"0,,s,q,w,1,1\n",
+        b"0," + b"u" * 200_000 + b",s,q,w,1,1\n",
+    ]
+    path.write_bytes(
+        b"\xef\xbb\xbf" + CSV.encode() + b"\n".join(good % n + line for n, line in enumerate(wrong))
+    )
+    lines, bad = read(path, "csv", "speed@1")
+    assert ["u0", "u1", "u2", "u3"] == [line["user_id"] for line in lines]
+    assert [3, 6, 9, 12] == [item.line for item in bad]
+
+
 def test_a_header_without_a_column_is_wrong_use(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("user_id\nu\n")
