@@ -20,16 +20,21 @@ IMPORTER_KEY = "importer-test-key"
 
 
 class ApiProcess:
-    """`python -m serving.api` on a free port; `url` is its address."""
+    """`python -m serving.api` on a free port, or on one that an earlier one had; `url` is its address."""
 
     def __init__(
-        self, folder: Path, valkey_urls: Sequence[str], postgres_url: str, lake_warehouse: str = ""
+        self,
+        folder: Path,
+        valkey_urls: Sequence[str],
+        postgres_url: str,
+        lake_warehouse: str = "",
+        port: int = 0,
     ) -> None:
         secrets = folder / "secrets"
         secrets.mkdir(parents=True, exist_ok=True)
         (secrets / "jwt_key").write_text(JWT_KEY)
         (secrets / "importer_key").write_text(IMPORTER_KEY)
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"api-{self.port}.log"
         settings = Settings(

@@ -3,7 +3,9 @@
 
 const $ = (id) => document.getElementById(id);
 const KEYS = "1234";
-const state = { me: null, socket: null, question: null, chosen: null, answered: false, skew: 0, tries: 0, over: false };
+// `pending` is an answer without its result yet: it is sent again after a reconnect, since a repeat is harmless.
+const state = { me: null, socket: null, question: null, chosen: null, answered: false, pending: null, skew: 0, tries: 0,
+  over: false };
 
 async function call(path, body, token) {
   const headers = { "Content-Type": "application/json" };
@@ -49,7 +51,10 @@ function connect() {
 }
 
 const handlers = {
-  welcome(message) { state.answeredId = message.answered; },
+  welcome(message) {
+    state.answeredId = message.answered;
+    if (state.pending) send(state.pending);
+  },
   lobby(message) {
     show("lobby");
     $("lobby-title").textContent = message.title;
@@ -66,7 +71,11 @@ const handlers = {
     state.skew = message.now_us / 1000 - Date.now();
     const same = state.question && state.question.question_id === message.question_id;
     state.question = message;
-    if (!same) { state.chosen = null; state.answered = state.answeredId === message.question_id; }
+    if (!same) {
+      state.chosen = null;
+      state.pending = null;
+      state.answered = state.answeredId === message.question_id;
+    }
     drawQuestion(message);
     say(state.answered && !state.chosen ? "You have answered this one." : same ? $("result").textContent : "", "");
     controls("question", message);
@@ -109,13 +118,29 @@ const handlers = {
     $("participants").textContent = n === 0 ? "Nobody is here yet." : n === 1 ? "1 player" : `${n} players`;
   },
   result(message) {
+    if (state.pending && state.pending.ref === message.ref) state.pending = null;
+    if (!state.question || message.question_id !== state.question.question_id) return;
     state.answered = true;
     say(message.correct ? `Right! +${message.points} · place ${message.rank}` : `Not this time · place ${message.rank}`,
       message.correct ? "good" : "bad");
   },
   error(message) {
-    if (message.code === "question_closed") say("Too late: this question has closed.", "bad");
-    else say(message.title, "bad");
+    const mine = state.pending && state.pending.ref === message.ref;
+    if (mine && message.status >= 500) {
+      setTimeout(() => { if (state.pending) send(state.pending); }, 500 + 500 * Math.random());
+      say("One moment …", "");
+      return;
+    }
+    if (mine) state.pending = null;
+    if (message.code === "question_closed") {
+      say("Too late: this question has closed.", "bad");
+      return;
+    }
+    if (mine) {
+      state.chosen = null;
+      if (!$("question").hidden && state.question.deadline_us) drawQuestion(state.question);
+    }
+    say(message.title, "bad");
   },
 };
 
@@ -150,14 +175,18 @@ function drawQuestion(message) {
 
 function answer(choice) {
   if (state.me.host || state.answered || state.chosen !== null) return;
-  if (!state.socket || state.socket.readyState !== WebSocket.OPEN) return;
   state.chosen = choice;
   for (const button of $("choices").children) {
     button.disabled = true;
     button.classList.toggle("chosen", button.value === choice);
   }
-  state.socket.send(JSON.stringify({ type: "answer", ref: String(Date.now()),
-    question_id: state.question.question_id, choice }));
+  state.pending = { type: "answer", ref: String(Date.now()), question_id: state.question.question_id, choice };
+  send(state.pending);
+}
+
+function send(message) {
+  // On a socket that is not open it waits for the welcome of the next one.
+  if (state.socket && state.socket.readyState === WebSocket.OPEN) state.socket.send(JSON.stringify(message));
 }
 
 function controls(part, message) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,31 @@ def test_a_host_and_two_players_to_the_end(browser: Browser, api: ApiProcess) ->
     expect(second.locator("#standings li.me")).to_contain_text("Grace")
     shot(host, "7_ended_host")
     assert [] == complaints
+
+
+def test_an_answer_on_its_way_when_the_api_dies_is_sent_again(
+    browser: Browser, tmp_path: Path, valkey_urls: list[str], postgres_url: str
+) -> None:
+    api = ApiProcess(tmp_path / "first", valkey_urls, postgres_url)
+    try:
+        host = open_page(browser, api.url, [])
+        host.get_by_role("button", name="Start a session").click()
+        expect(host.locator("#lobby-pin")).to_have_text(re.compile("^[0-9]{6}$"))
+        player = open_page(browser, f"{api.url}/?pin={host.locator('#lobby-pin').inner_text()}", [])
+        join(player, "Ada")
+        host.get_by_role("button", name="Start").click()
+        expect(player.locator("#choices button")).to_have_count(4)
+        api.child.send_signal(signal.SIGSTOP)  # what is sent now is never read
+        player.locator("#choices button").first.click()
+        expect(player.locator("#choices button.chosen")).to_have_count(1)
+        api.child.kill()
+        expect(player.locator("#line")).to_be_visible()
+        api = ApiProcess(tmp_path / "second", valkey_urls, postgres_url, port=api.port)
+        expect(player.locator("#result")).to_have_text(re.compile("Right!|Not this time"), timeout=15_000)
+        expect(player.locator("#line")).to_be_hidden()
+        assert player.locator("#choices button.chosen").count() == 1
+    finally:
+        api.stop()
 
 
 def session_of(page: Page) -> str:
