@@ -7,27 +7,30 @@ means the system is not part of this profile.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from contracts.errors import BadInput
 
 PREFIX = "LAKEBOARD_"
+# How long Kafka keeps answers: time enough to mend the lake's ingest; history and the lake keep them for ever.
+ANSWERS_RETENTION_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings. Secrets are files in `secrets_dir`, never values here, so that this object may be logged."""
+    """All settings. Secrets are files in `secrets_dir`; the two SQL addresses hold a password and are not shown."""
 
     profile: str = "full"
     valkey_urls: tuple[str, ...] = ("redis://127.0.0.1:6401/0", "redis://127.0.0.1:6402/0")
-    postgres_url: str = ""
+    postgres_url: str = field(default="", repr=False)
     kafka_bootstrap: str = ""
     hdfs_url: str = ""
     webhdfs_url: str = ""
     lake_warehouse: str = ""
     questdb_http_url: str = ""
-    questdb_pg_url: str = ""
+    questdb_pg_url: str = field(default="", repr=False)
     flink_rest_url: str = ""
     airflow_url: str = ""
     public_url: str = "http://127.0.0.1:8080"
@@ -36,6 +39,7 @@ class Settings:
     cache_dir: str = ""
     data_dir: str = ""
     run_dir: str = ""
+    answers_retention_days: int = ANSWERS_RETENTION_DAYS
 
     def to_env(self) -> dict[str, str]:
         """As environment variables, the form in which processes get it."""
@@ -44,6 +48,20 @@ class Settings:
             return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
         return {PREFIX + f.name.upper(): text(getattr(self, f.name)) for f in fields(self)}
+
+
+def without_password(url: str) -> str:
+    """A URL that may be seen by others, such as an argument of a process."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}@{host}" if parts.username else host))
+
+
+def with_password(url: str, password: str) -> str:
+    """The URL with a password, as a client takes it."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{quote(password, safe='')}@{host}"))
 
 
 def _parse(name: str, default: Any, raw: Any) -> Any:
@@ -56,17 +74,28 @@ def _parse(name: str, default: Any, raw: Any) -> Any:
             raise BadInput(
                 "invalid_field", f"setting {name}: {raw!r} is not a list of {kind.__name__}"
             ) from error
+    if isinstance(default, int):
+        try:
+            return int(raw)
+        except ValueError as error:
+            raise BadInput("invalid_field", f"setting {name}: {raw!r} is not a whole number") from error
     return str(raw)
 
 
 def from_mapping(env: Mapping[str, str], file: Mapping[str, Any] | None = None) -> Settings:
-    """Settings from the environment over `lakeboard.toml` over the defaults. Raises BadInput for an unknown profile."""
+    """Settings from the environment over `lakeboard.toml` over the defaults.
+
+    Raises BadInput for an unknown profile, a name in the file that is no setting, and a value that does not fit.
+    """
     defaults = Settings()
+    unknown = set(file or ()) - {known.name for known in fields(Settings)}
+    if unknown:
+        raise BadInput("unknown_field", f"lakeboard.toml: no setting is called {', '.join(sorted(unknown))}")
     values: dict[str, Any] = {}
-    for field in fields(Settings):
-        raw = env.get(PREFIX + field.name.upper(), (file or {}).get(field.name))
+    for known in fields(Settings):
+        raw = env.get(PREFIX + known.name.upper(), (file or {}).get(known.name))
         if raw is not None:
-            values[field.name] = _parse(field.name, getattr(defaults, field.name), raw)
+            values[known.name] = _parse(known.name, getattr(defaults, known.name), raw)
     settings = Settings(**values)
     if settings.profile not in ("live", "full"):
         raise BadInput("invalid_field", f"profile {settings.profile!r} is neither live nor full")

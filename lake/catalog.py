@@ -5,6 +5,7 @@ Opens nothing at import. hdfs:// goes through hdfs-native, file:// through fsspe
 
 from __future__ import annotations
 
+import socket
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +17,10 @@ from pyiceberg.io import fsspec as iceberg_fsspec
 from pyiceberg.table import Table
 
 from contracts import names
-from contracts.errors import BadInput
+from contracts.errors import BadInput, SystemMissing
+
+# A NameNode that is up answers in milliseconds.
+PROBE_S = 2.0
 
 
 @lru_cache(maxsize=8)
@@ -29,6 +33,22 @@ def file_system(scheme: str, host: str | None = None, port: int | None = None) -
     from fsspec.implementations.local import LocalFileSystem
 
     return LocalFileSystem()
+
+
+def probe(url: str) -> None:
+    """See that the NameNode of an hdfs:// URL takes connections. Raises SystemMissing.
+
+    hdfs-native tries a dead one for 180 s before it says so.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "hdfs":
+        return
+    try:
+        socket.create_connection((parts.hostname, parts.port or 8020), timeout=PROBE_S).close()
+    except OSError as error:
+        raise SystemMissing(
+            "system_missing", f"HDFS at {parts.netloc} does not answer", next_step="./lakeboard status"
+        ) from error
 
 
 def file_system_of(url: str) -> AbstractFileSystem:
@@ -57,7 +77,8 @@ def open_catalog(postgres_url: str, warehouse: str) -> SqlCatalog:
 
 
 def load_table(catalog: SqlCatalog, name: str) -> Table:
-    """One lake table by its short name. Raises BadInput(not_found) if nothing has been settled yet."""
+    """One lake table by its short name. Raises BadInput(not_found) if nothing has been settled yet, SystemMissing."""
+    probe(str(catalog.properties["warehouse"]))
     try:
         return catalog.load_table((names.NAMESPACE, name))
     except NoSuchTableError as error:

@@ -15,7 +15,7 @@ from pyiceberg.table import Table
 from contracts import names
 from contracts.errors import BrokenContract
 from contracts.tables import TABLES
-from lake.catalog import load_table, open_catalog
+from lake.catalog import load_table, open_catalog, probe
 from lake.files import FileCache
 
 
@@ -67,6 +67,7 @@ class Lake:
 
     def open(self, snapshots: Mapping[str, int] | None = None) -> duckdb.DuckDBPyConnection:
         """A DuckDB with every table that exists as a view, at the given snapshots or the current ones."""
+        probe(str(self.catalog.properties["warehouse"]))
         connection = duckdb.connect()
         connection.execute("SET TimeZone = 'UTC'")
         for name in TABLES:

@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 
 from contracts.errors import LakeboardError
+from contracts.settings import with_password
 from lake.open import Lake
 
 
@@ -20,11 +21,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("query")
     for name in ("postgres-url", "warehouse"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--postgres-password-file", type=Path, help="where the URL has no password")
     parser.add_argument("--cache", required=True, type=Path, help="folder of fetched files")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
+    url = args.postgres_url
+    if args.postgres_password_file:
+        url = with_password(url, args.postgres_password_file.read_text().strip())
     try:
-        relation = Lake(args.postgres_url, args.warehouse, args.cache).open().sql(args.query)
+        relation = Lake(url, args.warehouse, args.cache).open().sql(args.query)
         columns, rows = relation.columns, relation.fetchall()
     except LakeboardError as error:
         print(f"{error.code}: {error.detail}", file=sys.stderr)

@@ -31,7 +31,7 @@ class Connections:
     """Clients of one process.
 
     `session_shards` remembers where a session lives (it never moves while it runs), `quiz_zones` a quiz's zone (fixed
-    when the quiz was made), so that their boards can be read while Postgres is down.
+    when the quiz was made), so that their boards can be read while Postgres is down; `rules` has (until, rules) by quiz.
     """
 
     settings: Settings
@@ -42,6 +42,7 @@ class Connections:
     postgres: AsyncConnectionPool
     session_shards: dict[str, int] = field(default_factory=dict)
     quiz_zones: dict[str, str] = field(default_factory=dict)
+    rules: dict[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
 
     @staticmethod
     def of(settings: Settings) -> Connections:

@@ -1,7 +1,8 @@
-"""/healthz (the process answers), /readyz (it may take play: shards answer, clock agrees) and /metrics."""
+"""/healthz (the process answers), /readyz (it may take play: a shard answers, clocks agree) and /metrics."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import redis.exceptions
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.asyncio import Redis
 
 from contracts import names
 from contracts.errors import SystemMissing
@@ -29,35 +31,41 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-async def clock_offset_ms(connections: Connections) -> float:
-    """The worst difference between this clock and a shard's TIME, ms, measured against the middle of the call."""
-    worst = 0.0
-    for client in connections.texts:
-        before = time.time()
-        seconds, micros = await client.time()
-        middle = (before + time.time()) / 2
-        offset = (middle - (int(seconds) + int(micros) / 1e6)) * 1000
-        worst = offset if abs(offset) > abs(worst) else worst
-    CLOCK_OFFSET.set(worst / 1000)
-    return worst
+async def _offset_ms(client: Redis) -> float | None:
+    """This clock minus a shard's TIME, ms, against the middle of the call; None while the shard does not answer."""
+    found = []
+    try:
+        for _ in range(2):  # a first call pays for its connection; the second measures the clock
+            before = time.time()
+            seconds, micros = await client.time()
+            found.append(((before + time.time()) / 2 - (int(seconds) + int(micros) / 1e6)) * 1000)
+    except redis.exceptions.RedisError:
+        return None
+    return min(found, key=abs)
 
 
 @router.get(
     "/readyz",
     summary="The process may take play",
-    responses=documented({"status": "ready", "clock_offset_ms": 0.2}, s503="system_missing"),
+    responses=documented(
+        {"status": "ready", "clock_offset_ms": 0.2, "shards_away": []}, s503="system_missing"
+    ),
 )
 async def readyz(request: Request) -> Response:
-    try:
-        # A first call pays for its connection; the second measures the clock.
-        offset = min([await clock_offset_ms(request.app.state.connections) for _ in range(2)], key=abs)
-    except redis.exceptions.RedisError as error:
-        return problems.reply(SystemMissing("system_missing", f"a shard does not answer: {error}"), "/readyz")
-    if abs(offset) > CLOCK_LIMIT_MS:
+    """Ready while one shard answers: one that is away must not take the others' sessions with it."""
+    clients = request.app.state.connections.texts
+    offsets = await asyncio.gather(*(_offset_ms(client) for client in clients))
+    away = [shard for shard, offset in enumerate(offsets) if offset is None]
+    there = [offset for offset in offsets if offset is not None]
+    if not there:
+        return problems.reply(SystemMissing("system_missing", "no Valkey shard answers"), "/readyz")
+    worst = max(there, key=abs)
+    CLOCK_OFFSET.set(worst / 1000)
+    if abs(worst) > CLOCK_LIMIT_MS:
         return problems.reply(
-            SystemMissing("system_missing", f"the clock is {offset:.0f} ms from Redis TIME"), "/readyz"
+            SystemMissing("system_missing", f"the clock is {worst:.0f} ms from Redis TIME"), "/readyz"
         )
-    return JSONResponse({"status": "ready", "clock_offset_ms": round(offset, 3)})
+    return JSONResponse({"status": "ready", "clock_offset_ms": round(worst, 3), "shards_away": away})
 
 
 async def _relay_lag(connections: Connections) -> None:

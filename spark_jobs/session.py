@@ -61,7 +61,6 @@ def spark_session(
         f"{catalog}.type": "jdbc",
         f"{catalog}.uri": url,
         f"{catalog}.jdbc.user": user,
-        f"{catalog}.jdbc.password": password,
         f"{catalog}.jdbc.schema-version": "V1",
         f"{catalog}.warehouse": warehouse,
         # A cached table would hide what another run has just published.
@@ -83,6 +82,8 @@ def spark_session(
     for key, value in options.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
+    # Not above: what is known before the start is on the Java process' command line, for everybody to read.
+    spark.conf.set(f"{catalog}.jdbc.password", password)
     spark.sparkContext.setLogLevel("ERROR")
     return spark
 

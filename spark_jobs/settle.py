@@ -37,6 +37,7 @@ from contracts.periods import (
     span,
     widen,
 )
+from contracts.settings import with_password
 from contracts.settlements import (
     FIRST_REASON,
     GRACE_US,
@@ -367,6 +368,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--period", choices=ENDING_PERIODS, help="only periods of this kind")
     for name in ("postgres-url", "kafka-bootstrap", "warehouse", "api-url"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--postgres-password-file", type=Path, help="where the URL has no password")
     parser.add_argument(
         "--importer-key-file", required=True, type=Path, help="file that holds the importer key"
     )
@@ -388,15 +390,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.last < args.first:
         log.error("wrong_span from=%s to=%s", args.first, args.last)
         return 2
+    postgres_url = args.postgres_url
+    if args.postgres_password_file:
+        postgres_url = with_password(postgres_url, args.postgres_password_file.read_text().strip())
     spark = spark_session(
         "settle",
-        postgres_url=args.postgres_url,
+        postgres_url=postgres_url,
         warehouse=args.warehouse,
         jars=args.jars,
         local_dir=args.local_dir,
     )
     job = Job(
-        postgres_url=args.postgres_url,
+        postgres_url=postgres_url,
         bootstrap=args.kafka_bootstrap,
         shards=args.shards,
         wait_s=args.wait_s,

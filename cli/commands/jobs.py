@@ -14,11 +14,13 @@ from cli.jars import ensure_jars
 from cli.java import java_home
 from cli.places import ROOT
 from cli.stack.layout import Layout, layout_from
+from contracts.settings import without_password
 
 # The stack's arguments that each job takes; the user's own come after and win.
 TAKES = {
     "settle": (
         "postgres-url",
+        "postgres-password-file",
         "kafka-bootstrap",
         "warehouse",
         "api-url",
@@ -103,7 +105,9 @@ def stack_arguments(layout: Layout) -> dict[str, str]:
     """Every argument about the stack that a job may take, without its dashes."""
     settings = layout.settings("full")
     return {
-        "postgres-url": settings.postgres_url,
+        # Everybody on the machine can read a process' arguments: secrets go as files.
+        "postgres-url": without_password(settings.postgres_url),
+        "postgres-password-file": f"{settings.secrets_dir}/postgres_password",
         "kafka-bootstrap": settings.kafka_bootstrap,
         "bootstrap": settings.kafka_bootstrap,
         "connector-jar": str(next((layout.cache / "jars" / "flink").glob("*.jar"), "")),

@@ -12,6 +12,7 @@ import typer
 from cli.environments import child_env, ensure
 from cli.places import ROOT
 from cli.stack.layout import layout_from
+from contracts.settings import without_password
 
 
 def sql(context: typer.Context, query: Annotated[str, typer.Argument(help="One SELECT.")]) -> None:
@@ -23,7 +24,11 @@ def sql(context: typer.Context, query: Annotated[str, typer.Argument(help="One S
     """
     place = layout_from(os.environ)
     settings = place.settings("full")
-    known = [f"--postgres-url={settings.postgres_url}", f"--warehouse={settings.lake_warehouse}"]
+    known = [
+        f"--postgres-url={without_password(settings.postgres_url)}",
+        f"--warehouse={settings.lake_warehouse}",
+    ]
+    known.append(f"--postgres-password-file={settings.secrets_dir}/postgres_password")
     known.append(f"--cache={Path(settings.cache_dir) / 'lake'}")
     raise typer.Exit(_in_main(["-m", "lake.sql", query, *known, *context.args]))
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from cli.stack.java import java, properties, write_if_changed
 from cli.stack.process import Process, port_open
 from contracts import names
+from contracts.identity import ANSWER_PARTITIONS
+from contracts.settings import ANSWERS_RETENTION_DAYS
 
-# Twelve partitions of answers: the most consumers that can share the work; more cost memory on one machine.
-ANSWERS_PARTITIONS = 12
+_DAY_MS = 86_400_000
 
 
 def _configuration(folder: Path, port: int, controller_port: int) -> str:
@@ -59,46 +60,57 @@ def _format(folder: Path, jars: Path, configuration: Path, text: str) -> None:
         raise RuntimeError(f"Kafka's storage can't be formatted: {(done.stderr or done.stdout)[-400:]}")
 
 
-def topics() -> dict[str, tuple[int, dict[str, str]]]:
-    """Every topic with its partitions and settings."""
+def topics(answers_days: int = ANSWERS_RETENTION_DAYS) -> dict[str, tuple[int, dict[str, str]]]:
+    """Every topic with its partitions and settings. answers_days: how long answers stay; history and the lake keep them."""
     forever = {"retention.ms": "-1"}
-    # The record's time is the broker's: consumers resume by it, whatever an event says about itself.
-    appended = {"message.timestamp.type": "LogAppendTime", **forever}
+    # The record's time is the broker's: years-old imports would else be deleted by the retention as they come.
+    appended = {"message.timestamp.type": "LogAppendTime"}
+    # As long as replicas keep the minutes of top 10s: late answers only widen the bounds of those.
+    late = {**appended, "retention.ms": str(2 * _DAY_MS)}
     compacted = {"cleanup.policy": "compact"}
     # The cleaner never touches a topic's newest segment: with the default of a week, every process would read a week
     # of windows when it starts. A tombstone outlives its key by an hour, longer than any reader takes.
     windows = {**compacted, "segment.ms": "600000", "min.cleanable.dirty.ratio": "0.1"}
     windows["delete.retention.ms"] = "3600000"
     return {
-        names.ANSWERS: (ANSWERS_PARTITIONS, appended),
+        names.ANSWERS: (ANSWER_PARTITIONS, {**appended, "retention.ms": str(answers_days * _DAY_MS)}),
         names.DEAD_LETTERS: (1, forever),
-        names.LATE: (1, forever),
-        names.CORRECTIONS: (1, appended),
+        names.LATE: (1, late),
+        names.CORRECTIONS: (1, {**appended, **forever}),
         **dict.fromkeys(names.COMPACTED, (1, compacted)),
         **dict.fromkeys((names.TOPK, names.SKETCHES), (1, windows)),
     }
 
 
-def create_topics(bootstrap: str) -> None:
-    """Creates the topics that are absent."""
+def create_topics(bootstrap: str, answers_days: int = ANSWERS_RETENTION_DAYS) -> None:
+    """Creates the topics that are absent, and sets the answers' retention where it has changed."""
     from kafka import KafkaAdminClient
-    from kafka.admin import NewTopic
+    from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:
         present = set(admin.list_topics())
         absent = [
             NewTopic(name=name, num_partitions=partitions, replication_factor=1, topic_configs=settings)
-            for name, (partitions, settings) in topics().items()
+            for name, (partitions, settings) in topics(answers_days).items()
             if name not in present
         ]
         if absent:
             admin.create_topics(absent)
+        if names.ANSWERS in present:
+            kept = topics(answers_days)[names.ANSWERS][1]
+            admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, names.ANSWERS, kept)])
     finally:
         admin.close()
 
 
-def kafka(folder: Path, jars: Path, port: int, controller_port: int) -> Process:
+def kafka(
+    folder: Path,
+    jars: Path,
+    port: int,
+    controller_port: int,
+    answers_days: int = ANSWERS_RETENTION_DAYS,
+) -> Process:
     """Defines the broker; once it is ready the topics are there."""
     configuration = folder / "server.properties"
     text = _configuration(folder, port, controller_port)
@@ -110,6 +122,6 @@ def kafka(folder: Path, jars: Path, port: int, controller_port: int) -> Process:
         port=port,
         prepare=lambda: _format(folder, jars, configuration, text),
         ready=lambda: port_open(port),
-        when_ready=lambda: create_topics(f"127.0.0.1:{port}"),
+        when_ready=lambda: create_topics(f"127.0.0.1:{port}", answers_days),
         stop_seconds=30,
     )

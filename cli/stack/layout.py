@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from cli.stack.postgres import url_of
 from contracts.errors import BadInput
-from contracts.settings import Settings
+from contracts.settings import Settings, from_mapping
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SECRETS = ("jwt_key", "importer_key", "postgres_password", "airflow_password")
@@ -140,6 +141,7 @@ class Layout:
             cache_dir=str(self.cache),
             data_dir=str(self.home / "data"),
             run_dir=str(self.run),
+            answers_retention_days=chosen_settings().answers_retention_days,
         )
 
     def environment(self, profile: str) -> dict[str, str]:
@@ -151,6 +153,15 @@ class Layout:
             "LAKEBOARD_PORT_OFFSET": str(self.port_offset),
             "PYTHONUNBUFFERED": "1",
         }
+
+
+def chosen_settings(file: Path = REPOSITORY / "lakeboard.toml") -> Settings:
+    """What a person has chosen, by LAKEBOARD_* or by lakeboard.toml in the clone. Raises BadInput."""
+    try:
+        values = tomllib.loads(file.read_text()) if file.exists() else {}
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput("invalid_field", f"{file} is not TOML: {error}") from error
+    return from_mapping(os.environ, values)
 
 
 def offset_file(home: Path) -> Path:

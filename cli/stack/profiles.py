@@ -69,7 +69,13 @@ def _warehouse(layout: Layout) -> list[Process]:
         port("questdb_http"), port("questdb_min"), port("questdb_pg"), port("questdb_tcp")
     )
     return [
-        kafka(layout.data("kafka"), layout.jars("kafka"), port("kafka"), port("kafka_controller")),
+        kafka(
+            layout.data("kafka"),
+            layout.jars("kafka"),
+            port("kafka"),
+            port("kafka_controller"),
+            layout.settings("full").answers_retention_days,
+        ),
         *hdfs(layout.data("hdfs"), layout.jars("hadoop"), hdfs_ports),
         questdb(layout.data("questdb"), layout.jars("questdb"), questdb_ports),
         *flink(layout, ("kafka", "datanode")),

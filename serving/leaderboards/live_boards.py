@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import psycopg
 
@@ -15,11 +17,13 @@ from contracts.replies import BoardReply, Entry, Provenance
 from contracts.settlements import state_of
 from serving.boards.boards import Place
 from serving.connections import Connections
-from serving.sessions.machine import Session
+from serving.sessions.answering import Answering
 from serving.sessions.store import now_us
 
 # Quizzes whose zone one process remembers: about 15 MB; beyond, the oldest is asked for again.
 REMEMBERED_ZONES = 100_000
+# A rule that is new for a quiz shows after this long; shorter asks Postgres for each board.
+RULES_FOR_S = 10.0
 
 
 async def names_of(connections: Connections, user_ids: Iterable[str]) -> dict[str, str]:
@@ -42,10 +46,59 @@ def entry(place: Place, anchor_us: int, tick_us: int, known: dict[str, str]) -> 
     return Entry(place.rank, place.user_id, place.points, reached, known.get(place.user_id))
 
 
-def with_session(board: Board, session: Session) -> tuple[int, int]:
-    """Anchor and tick (µs) of a session's board, fixed when the session was created."""
-    assert board.scope.kind == "session"
-    return session.started_at_us, session.tick_ms * 1000
+@dataclass(frozen=True, slots=True)
+class SessionFrame:
+    """What a session's board needs of it, fixed when the session was created."""
+
+    quiz_id: str
+    zone: str
+    started_at_us: int
+    tick_us: int
+    rule: str
+
+
+async def session_of(connections: Connections, answering: Answering, session_id: str) -> SessionFrame:
+    """From the session's shard; once it is sealed, from its row: its board stays as long as others of its time.
+
+    Raises BadInput(unknown_session, 404).
+    """
+    try:
+        session, _ = await answering.state(session_id, fresh=True)
+    except BadInput as unknown:
+        async with connections.sql() as sql:
+            found = await sql.execute(
+                "select s.quiz_id, q.zone, s.started_at_us, s.tick_ms::bigint * 1000, s.rule from sessions s"
+                " join quizzes q using (quiz_id) where s.session_id = %s and s.sealed_at is not null",
+                [session_id],
+            )
+            row = await found.fetchone()
+        if row is None:
+            raise unknown
+        return SessionFrame(*row)
+    return SessionFrame(
+        session.quiz_id, session.quiz_zone, session.started_at_us, session.tick_ms * 1000, session.rule
+    )
+
+
+async def rules_of(connections: Connections, quiz_id: str | None) -> tuple[str, ...]:
+    """The rules that ever scored an answer of a quiz, or of any (None); empty while Postgres is down: not known."""
+    key = quiz_id or ""
+    known = connections.rules.get(key)
+    if known and known[0] > time.monotonic():
+        return known[1]
+    where = "" if quiz_id is None else "where quiz_id = %s"
+    try:
+        async with connections.sql() as sql:
+            found = await sql.execute(
+                f"select distinct rule from quiz_rules {where} order by 1", [quiz_id] if quiz_id else []
+            )
+            rules = tuple(row[0] for row in await found.fetchall())
+    except (LakeboardError, psycopg.Error):
+        return ()
+    if len(connections.rules) >= REMEMBERED_ZONES:
+        connections.rules.pop(next(iter(connections.rules)))
+    connections.rules[key] = (time.monotonic() + RULES_FOR_S, rules)
+    return rules
 
 
 async def read_board(

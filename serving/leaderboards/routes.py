@@ -7,29 +7,48 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from contracts.boards import Board, Scope, kept_in_redis
+from contracts import names
+from contracts.boards import Board, Scope
 from contracts.errors import BadInput, SystemMissing
 from contracts.identity import checked_id
-from contracts.periods import parse_start
+from contracts.periods import parse_start, span
 from contracts.replies import DEFAULT_K, DEFAULT_M, MAX_K, MAX_M, BoardReply
-from contracts.scoring import DEFAULT_RULE
 from serving.connections import Connections
 from serving.documented import documented
 from serving.leaderboards import live_boards, settled_boards
+from serving.migrations.upgrade import BOARDS_KEPT_US
 from serving.sessions.store import now_us
 
 router = APIRouter(prefix="/v1", tags=["leaderboards"])
 
 
-async def boards_since_us(connections: Connections) -> int:
-    """Redis keeps boards of periods that end after this instant; 0 (keep asking Redis) while Postgres is down."""
+async def _kept(connections: Connections, end_us: int) -> bool:
+    """Whether Redis keeps a board that ends at an instant. Raises SystemMissing where nobody can say.
+
+    While Postgres is away the relay's copies on the shards answer: each may be later than the truth, never earlier, so
+    what they let through is kept.
+    """
+    if end_us > now_us() - BOARDS_KEPT_US:
+        return True  # the instant only moves back from there: running games need nobody to say so
     try:
         async with connections.sql() as sql:
             found = await sql.execute("select value from deployment where key = 'boards_since_us'")
             row = await found.fetchone()
+            return end_us > (int(row[0]) if row else 0)
     except SystemMissing:
-        return 0
-    return int(row[0]) if row else 0
+        copies = [await client.get(names.boards_since()) for client in connections.texts]
+        if any(copy is not None and end_us > int(copy) for copy in copies):
+            return True
+        raise
+
+
+def _not_kept(key: str) -> BadInput:
+    return BadInput(
+        "board_not_kept",
+        f"Redis does not keep {key}",
+        status=404,
+        next_step="./lakeboard settle, in profile full; or ./lakeboard rebuild redis --since DAY",
+    )
 
 
 async def _session_reply(
@@ -37,11 +56,21 @@ async def _session_reply(
 ) -> BoardReply:
     if period != "all_time":
         raise BadInput("unknown_period", "a session's board is all_time", next_step="use all_time/current")
-    session, _ = await request.app.state.answering.state(scope.id, fresh=True)
-    board = Board(scope, period, parse_start(period, start, now_us()), session.quiz_zone)
-    anchor, tick = live_boards.with_session(board, session)
+    connections: Connections = request.app.state.connections
+    session = await live_boards.session_of(connections, request.app.state.answering, scope.id)
+    board = Board(scope, period, parse_start(period, start, now_us()), session.zone)
+    if not await _kept(connections, session.started_at_us + 1):
+        raise _not_kept(board.key)
     return await live_boards.read_board(
-        request.app.state.connections, board, anchor, tick, session.quiz_id, k, user, m, (session.rule,)
+        connections,
+        board,
+        session.started_at_us,
+        session.tick_us,
+        session.quiz_id,
+        k,
+        user,
+        m,
+        (session.rule,),
     )
 
 
@@ -93,6 +122,7 @@ async def leaderboard(
     m: Annotated[int, Query(ge=0, le=MAX_M)] = DEFAULT_M,
     settlement: Annotated[str, Query(pattern=r"^([1-9][0-9]{0,17})?$")] = "",
 ) -> dict[str, Any]:
+    """From Redis while the period runs, from the lake once it is settled; never less than was asked for."""
     connections: Connections = request.app.state.connections
     if around:
         checked_id(around, "around")
@@ -106,20 +136,18 @@ async def leaderboard(
     zone = await live_boards.zone_of_scope(connections, parsed)
     first: date = parse_start(period, start, now_us(), zone)
     board = Board(parsed, period, first, zone)
-    if period != "all_time" and (settlement or settled_boards.has_lake(connections.settings)):
+    end_us = span(period, first, zone).end_us
+    # A period that runs has no settlement to go through; one that has ended may.
+    if settlement or (end_us <= now_us() and settled_boards.has_lake(connections.settings)):
         found = await settled_boards.published(connections, board, settlement)
         if found:
             return (await settled_boards.read_board(connections, board, found, k, around, m)).to_dict()
-    if not kept_in_redis(board, await boards_since_us(connections)):
-        raise BadInput(
-            "board_not_kept",
-            f"Redis no longer keeps {board.key}",
-            status=404,
-            next_step="./lakeboard settle, in profile full",
-        )
+    if not await _kept(connections, end_us):
+        raise _not_kept(board.key)
     quiz_id = parsed.id if parsed.kind == "quiz" else None
+    rules = await live_boards.rules_of(connections, quiz_id)
     return (
         await live_boards.read_board(
-            connections, board, board.anchor_us, board.tick_us, quiz_id, k, around, m, (DEFAULT_RULE,)
+            connections, board, board.anchor_us, board.tick_us, quiz_id, k, around, m, rules
         )
     ).to_dict()

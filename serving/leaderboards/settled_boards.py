@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psycopg
+from sqlalchemy.exc import SQLAlchemyError
 
 from contracts.boards import Board
-from contracts.errors import BadInput, LakeboardError, SystemMissing
+from contracts.errors import BadInput, SystemMissing
 from contracts.periods import iso_ms
 from contracts.replies import BoardReply, Entry, Provenance
 from contracts.settings import Settings
@@ -23,6 +25,10 @@ from serving.connections import Connections
 from serving.leaderboards.live_boards import names_of
 
 _LAKES: dict[str, Any] = {}
+# A page is read in well under a second; a caller who waits longer should be told.
+LAKE_WAIT_S = 15.0
+# Threads of their own: readers that hang on HDFS must not take those of the rest of the process.
+_READERS = ThreadPoolExecutor(8, thread_name_prefix="lake")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +49,10 @@ def has_lake(settings: Settings) -> bool:
 
 
 async def published(connections: Connections, board: Board, settlement: str) -> Published | None:
-    """The newest settlement of a period, or the named one. None if it is not settled or Postgres is down.
+    """The newest settlement of a period, or the named one. None if it is not settled.
 
-    Raises BadInput(unknown_settlement, 404) if the named one did not publish this period.
+    Raises BadInput(unknown_settlement, 404) if the named one did not publish this period, SystemMissing while Postgres
+    is down: nobody else knows what was published.
     """
     query = (
         "select s.id, (s.snapshots->>'rankings')::bigint, s.rule,"
@@ -53,14 +60,9 @@ async def published(connections: Connections, board: Board, settlement: str) -> 
         " join settlements s on s.id = p.settlement_id where p.period = %s and p.start = %s and p.zone = %s"
         " and (%s = '' or s.id = %s) order by p.version desc limit 1"
     )
-    try:
-        async with connections.sql() as sql:
-            found = await sql.execute(query, [board.period, board.start, board.zone, settlement, settlement])
-            row = await found.fetchone()
-    except (LakeboardError, psycopg.Error):
-        if settlement:
-            raise
-        return None
+    async with connections.sql() as sql:
+        found = await sql.execute(query, [board.period, board.start, board.zone, settlement, settlement])
+        row = await found.fetchone()
     if row is None and settlement:
         raise BadInput(
             "unknown_settlement", f"settlement {settlement[:40]!r} did not publish {board.key}", status=404
@@ -76,6 +78,17 @@ def _lake(settings: Settings) -> Any:
             settings.postgres_url, settings.lake_warehouse, Path(settings.cache_dir) / "lake"
         )
     return _LAKES[settings.lake_warehouse]
+
+
+async def _bounded(read: Callable[..., Any], *arguments: Any) -> Any:
+    """`read` on a thread of the lake's own, for a bounded time. Raises SystemMissing if HDFS or the catalog is away."""
+    call = asyncio.get_running_loop().run_in_executor(_READERS, read, *arguments)
+    try:
+        return await asyncio.wait_for(call, LAKE_WAIT_S)
+    except (OSError, TimeoutError, SQLAlchemyError) as error:
+        raise SystemMissing(
+            "system_missing", f"the lake does not answer: {error!r}"[:300], next_step="./lakeboard status"
+        ) from error
 
 
 def _page(settings: Settings, board: Board, found: Published, k: int, user_id: str, m: int) -> Any:
@@ -95,7 +108,7 @@ def _page(settings: Settings, board: Board, found: Published, k: int, user_id: s
 async def read_board(
     connections: Connections, board: Board, found: Published, k: int, user_id: str, m: int
 ) -> BoardReply:
-    """The reply from the lake, names from Postgres. Raises SystemMissing if this profile has no lake."""
+    """The reply from the lake, names from Postgres. Raises SystemMissing if there is no lake, or it does not answer."""
     settings = connections.settings
     if not has_lake(settings):
         raise SystemMissing(
@@ -103,7 +116,7 @@ async def read_board(
             f"profile {settings.profile} has no lake",
             next_step="./lakeboard up --profile full",
         )
-    page = await asyncio.to_thread(_page, settings, board, found, k, user_id, m)
+    page = await _bounded(_page, settings, board, found, k, user_id, m)
     known = await names_of(connections, (entry.user_id for entry in (*page.entries, *page.around)))
 
     def named(entry: Entry) -> Entry:

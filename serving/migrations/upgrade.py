@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 # Any fixed number; "lake" in ASCII, so that it is told from other locks.
 _LOCK = 0x6C616B65
 # boards_since of a fresh deployment: 40 days before it, so that last month's boards are whole.
-_BOARDS_KEPT_US = 40 * 86_400 * 1_000_000
+BOARDS_KEPT_US = 40 * 86_400 * 1_000_000
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -37,7 +37,7 @@ def upgrade(url: str) -> None:
         try:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-            since = time.time_ns() // 1_000 - _BOARDS_KEPT_US
+            since = time.time_ns() // 1_000 - BOARDS_KEPT_US
             connection.execute(
                 text("INSERT INTO deployment VALUES ('boards_since_us', :since) ON CONFLICT DO NOTHING"),
                 {"since": str(since)},

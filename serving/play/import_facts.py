@@ -59,7 +59,8 @@ class Facts:
         known = {s: f for s in {line.session_id for line in lines} if (f := self.sessions.get(s)) is not None}
         users = sorted({line.user_id for line in lines} - numbers.keys())
         sessions = {line.session_id for line in lines} - known.keys()
-        questions = {f"{line.quiz_id} {line.question_id}": line for line in lines}
+        # The rule is part of the key: a quiz's rules are noted with its questions.
+        questions = {f"{line.quiz_id} {line.question_id} {line.rule}": line for line in lines}
         questions = {key: line for key, line in questions.items() if key not in self._questions}
         if users:
             numbers |= await self._learn_users(sql, users)
@@ -94,6 +95,12 @@ class Facts:
             "SELECT q, q, z, 'import' FROM unnest(%s::text[], %s::text[]) AS n (q, z) "
             "ON CONFLICT DO NOTHING",
             (quizzes, [zones[quiz] for quiz in quizzes]),
+        )
+        rules = sorted({(line.quiz_id, line.rule) for line in lines})
+        await sql.execute(
+            "INSERT INTO quiz_rules (quiz_id, rule) SELECT q, r FROM unnest(%s::text[], %s::text[]) AS n (q, r) "
+            "ON CONFLICT DO NOTHING",
+            ([quiz for quiz, _ in rules], [rule for _, rule in rules]),
         )
         pairs = sorted({(line.quiz_id, line.question_id) for line in lines})
         await sql.execute(

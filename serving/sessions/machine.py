@@ -17,6 +17,7 @@ from contracts.errors import BadInput
 from contracts.events import AnswerEvent
 from contracts.identity import event_id
 from contracts.periods import iso_ms
+from contracts.ranking import SESSION_MAX_US, SHORT_SESSION_TICK_MS, SHORT_SESSION_US
 
 LOBBY, QUESTION, CLOSED, ENDED, SEALED = "lobby", "question", "closed", "ended", "sealed"
 # Field of the questions hash that keeps their order; `#` is not valid in an id, so no question can have this name.
@@ -106,10 +107,13 @@ def _ended(session: Session) -> BadInput:
 
 
 def next_question(session: Session, question: Question | None, now_us: int) -> Move:
-    """Fields to write for the next question (or the end, when `question` is None). Raises BadInput(session_ended)."""
+    """Fields to write for the next question (or the end: `question` is None, or the session's time is over).
+
+    Raises BadInput(session_ended).
+    """
     if session.state in (ENDED, SEALED):
         raise _ended(session)
-    if question is None:
+    if question is None or over(session, now_us):
         return end(session)
     return {
         "state": QUESTION,
@@ -119,6 +123,12 @@ def next_question(session: Session, question: Question | None, now_us: int) -> M
         "shown_at_us": now_us,
         "deadline_us": now_us + question.time_limit_ms * 1000,
     }
+
+
+def over(session: Session, now_us: int) -> bool:
+    """Whether a session has lasted as long as its board can tell instants apart (CONTRACTS B5)."""
+    longest = SHORT_SESSION_US if session.tick_ms == SHORT_SESSION_TICK_MS else SESSION_MAX_US
+    return now_us - session.started_at_us >= longest
 
 
 def close(session: Session) -> Move:
@@ -190,7 +200,7 @@ def answer_event(
 
 def check_open(session: Session, question_id: str, received_us: int) -> None:
     """Raises BadInput unless this question takes answers at this instant."""
-    if session.state in (ENDED, SEALED):
+    if session.state in (ENDED, SEALED) or over(session, received_us):
         raise _ended(session)
     if session.state != QUESTION or session.question_id != question_id:
         raise BadInput("question_closed", f"question {question_id} is not open", status=409)

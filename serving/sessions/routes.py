@@ -15,6 +15,7 @@ from contracts.errors import BadInput, LakeboardError
 from serving.access.roles import require
 from serving.access.tokens import HOST, PLAYER, Identity, sign
 from serving.documented import documented
+from serving.migrations.upgrade import BOARDS_KEPT_US
 from serving.play.record import AnswerBatcher
 from serving.quizzes.store import load_quiz
 from serving.sessions import machine
@@ -23,8 +24,6 @@ from serving.sessions.machine import Player, Session
 from serving.sessions.store import NAME_LENGTH, SessionStore, now_us
 
 router = APIRouter(prefix="/v1", tags=["sessions"])
-# DESIGN 4: without a stored instant Redis keeps boards of periods that ended in the last 40 days.
-BOARDS_KEPT_US = 40 * 86_400 * 1_000_000
 ID = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")
 
 

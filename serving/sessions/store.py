@@ -121,6 +121,10 @@ class SessionStore:
                 " values (%s, %s, %s, %s, 'live', %s, %s, %s, %s)",
                 [session_id, quiz["quiz_id"], pin, host_id, shard, started, tick_ms, DEFAULT_RULE],
             )
+            await sql.execute(
+                "insert into quiz_rules (quiz_id, rule) values (%s, %s) on conflict do nothing",
+                [quiz["quiz_id"], DEFAULT_RULE],
+            )
         fields = {
             "quiz_id": quiz["quiz_id"],
             "quiz_zone": quiz["zone"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contracts.errors import BadInput
+from contracts.ranking import SHORT_SESSION_US
 from serving.access.roles import table
 from serving.access.tokens import PLAYER, TOKEN_LIFE_S, Identity, read, sign
 from serving.api import create_app
@@ -104,6 +105,11 @@ def test_an_answer_is_refused(session: Session, choice: str, received_us: int, c
 def test_moves() -> None:
     assert machine.close(opened())["state"] == "closed"
     assert machine.next_question(opened(), None, 0)["state"] == "ended"
+    late = 5_000_000 + SHORT_SESSION_US
+    assert machine.next_question(opened(), QUESTION, late - 1)["state"] == "question"
+    assert machine.next_question(opened(), QUESTION, late)["state"] == "ended"
+    with pytest.raises(BadInput, match="session_ended"):
+        machine.check_open(opened(late - 1), "q1", late)
     with pytest.raises(BadInput, match="session_conflict"):
         machine.close(SESSION)
     assert "answer" not in machine.state_message(opened(), QUESTION)

@@ -23,6 +23,8 @@ _STATEMENTS = (
         quiz_id text COLLATE "C" NOT NULL, question_id text COLLATE "C" NOT NULL, position int,
         prompt text NOT NULL DEFAULT '', choices jsonb NOT NULL DEFAULT '[]', answer text, type text NOT NULL,
         tags text[] NOT NULL DEFAULT '{}', PRIMARY KEY (quiz_id, question_id))""",
+    """CREATE TABLE quiz_rules (
+        quiz_id text COLLATE "C" NOT NULL, rule text COLLATE "C" NOT NULL, PRIMARY KEY (quiz_id, rule))""",
     """CREATE TABLE sessions (
         session_id text COLLATE "C" PRIMARY KEY, quiz_id text COLLATE "C" NOT NULL, pin text, host_id text COLLATE "C",
         origin text NOT NULL, shard int NOT NULL, started_at_us bigint NOT NULL, tick_ms int NOT NULL,
@@ -66,6 +68,7 @@ def downgrade() -> None:
         "relay_position",
         "history",
         "sessions",
+        "quiz_rules",
         "questions",
         "quizzes",
         "users",

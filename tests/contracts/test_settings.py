@@ -1,0 +1,51 @@
+"""Settings: environment over file over defaults; secrets are not shown; what does not fit is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cli.stack.layout import chosen_settings
+from contracts.errors import BadInput
+from contracts.settings import Settings, from_mapping, with_password, without_password
+
+pytestmark = pytest.mark.unit
+URL = "postgresql://lakeboard:pa%40ss9@127.0.0.1:6432/lakeboard"
+
+
+def test_the_environment_wins_over_the_file() -> None:
+    file = {"answers_retention_days": 7, "public_url": "http://a"}
+    found = from_mapping({"LAKEBOARD_ANSWERS_RETENTION_DAYS": "3", "LAKEBOARD_API_PORTS": "1, 2"}, file)
+    assert (3, "http://a", (1, 2)) == (found.answers_retention_days, found.public_url, found.api_ports)
+    assert found == from_mapping(found.to_env())
+
+
+@pytest.mark.parametrize(
+    ("env", "file"),
+    [
+        ({"LAKEBOARD_PROFILE": "huge"}, {}),
+        ({"LAKEBOARD_ANSWERS_RETENTION_DAYS": "soon"}, {}),
+        ({"LAKEBOARD_API_PORTS": "a"}, {}),
+        ({}, {"no_such_setting": 1}),
+    ],
+)
+def test_what_does_not_fit_is_refused(env: dict[str, str], file: dict[str, object]) -> None:
+    with pytest.raises(BadInput):
+        from_mapping(env, file)
+
+
+def test_the_file_is_read_where_there_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "lakeboard.toml"
+    assert 30 == chosen_settings(file).answers_retention_days
+    file.write_text("answers_retention_days = 9\n")
+    assert 9 == chosen_settings(file).answers_retention_days
+    file.write_text("answers_retention_days = \n")
+    with pytest.raises(BadInput, match="not TOML"):
+        chosen_settings(file)
+
+
+def test_passwords_are_not_shown() -> None:
+    assert "ss9" not in repr(Settings(postgres_url=URL))
+    assert "postgresql://lakeboard@127.0.0.1:6432/lakeboard" == without_password(URL)
+    assert URL == with_password(without_password(URL), "pa@ss9")
