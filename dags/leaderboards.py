@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG, CronDataIntervalTimetable
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 
 ROOT = Path(__file__).resolve().parents[1]
 # Minutes after midnight UTC: past the grace (60 s) and the relay's lag; one DAG after the other, not at once.
 SCHEDULES = {"daily": "5 0 * * *", "weekly": "15 0 * * 1", "monthly": "25 0 1 * *"}
+# A day or nothing: what a trigger says goes into a shell line.
+DAY = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$"
 RETRIES = 3
 RETRY_DELAY = timedelta(minutes=5)
 # The settled span as Jinja: the data interval's first and last day, or the run's own `from` and `to`.
@@ -41,7 +43,7 @@ def leaderboards(period: str) -> DAG:
         # The job holds a lock from branch to settlement; a second run would only wait for it.
         max_active_runs=1,
         default_args={"owner": "lakeboard", "retries": RETRIES, "retry_delay": RETRY_DELAY},
-        params={"from": "", "to": ""},
+        params={name: Param("", type="string", pattern=DAY) for name in ("from", "to")},
         tags=["lakeboard", "leaderboards", period],
         doc_md=DOC.format(period=period),
     ) as dag:

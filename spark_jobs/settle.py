@@ -253,11 +253,15 @@ class _Waves:
         return reader.table(table).select(*READ_COLUMNS)
 
     def _scoped(self, periods: list[Period], answers: DataFrame) -> DataFrame:
+        days = day_frame(self.spark, days_of(periods), self.sequences.barrier_seq)
+        return scoped_answers(self._inside(periods, answers), days)
+
+    def _inside(self, periods: list[Period], answers: DataFrame) -> DataFrame:
+        """The answers between the first and the last instant of the periods."""
         wanted = days_of(periods)
         low = min(midnight_us(day, zone) for zone, day in wanted)
         high = max(midnight_us(next_start("daily", day), zone) for zone, day in wanted)
-        inside = answers.where((F.col("occurred_at_us") >= low) & (F.col("occurred_at_us") < high))
-        return scoped_answers(inside, day_frame(self.spark, wanted, self.sequences.barrier_seq))
+        return answers.where((F.col("occurred_at_us") >= low) & (F.col("occurred_at_us") < high))
 
     def _late_days(self, ready: list[Period], answers: DataFrame) -> dict[tuple[str, date], dict[int, int]]:
         """Greatest seq of a late answer by (zone, day) and shard."""
@@ -327,7 +331,9 @@ class _Waves:
             enforce(check_rankings(written, board_totals))
         with seconds.of("fast_forward"):
             publish.fast_forward(spark, settlement_id)
-        rules = ",".join(sorted(row[0] for row in answers.select("rule").distinct().collect()))
+        rules = ",".join(
+            sorted(row[0] for row in self._inside(periods, answers).select("rule").distinct().collect())
+        )
         publish.insert_settlement(
             self.connection,
             Settlement(

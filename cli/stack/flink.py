@@ -108,11 +108,15 @@ def streams(layout: Layout, after: tuple[str, ...]) -> Process:
     url = f"http://127.0.0.1:{layout.port('flink')}"
     return Process(
         name="streams",
-        command=(sys.executable, "-m", "cli.stack.keep_streams", "--rest-url", url),
+        command=(
+            *(sys.executable, "-m", "cli.stack.keep_streams"),
+            *("--rest-url", url, "--heartbeat", str(layout.heartbeat("streams"))),
+        ),
         folder=REPOSITORY,
         after=after,
         environment={"LAKEBOARD_PROCESS": "streams"},
         ready=lambda: running(url),
+        heartbeat=layout.heartbeat("streams"),
         # The submission starts a Java of its own and waits for a first checkpoint: 108 s were seen beside other work.
         ready_seconds=300,
     )

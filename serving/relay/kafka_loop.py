@@ -55,6 +55,7 @@ class KafkaLoop(threading.Thread):
         """Publish, with a bounded back-off after an error."""
         pause = _RETRY_FIRST_S
         while not self._stopping.is_set():
+            self._progress.kafka_turned_at = time.monotonic()
             try:
                 moved = self.step()
                 self._progress.kafka_alarm = ""

@@ -46,6 +46,7 @@ class Progress:
     alarm: str = ""
     kafka_alarm: str = ""
     turned_at: float = field(default_factory=time.monotonic)
+    kafka_turned_at: float = field(default_factory=time.monotonic)
 
 
 class ShardRelay:

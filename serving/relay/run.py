@@ -41,6 +41,8 @@ _RETRY_S = 0.5
 _BEAT_S = 2.0
 # A loop that has not turned for this long is stalled: no heartbeat, so the supervisor restarts the process.
 _STALLED_S = 60.0
+# Kafka's client waits up to a minute in one call while the broker is away, and a transaction takes two.
+_KAFKA_STALLED_S = 300.0
 _SEAL_EVERY_S = 30.0
 _BEHIND = Gauge("lakeboard_relay_behind", "Entries not yet in a sink", ["shard", "sink"])
 _ALARM = Gauge("lakeboard_relay_alarm", "1 while a shard's record is broken", ["shard"])
@@ -109,9 +111,14 @@ class Reports:
                 LOG.warning("lag_not_reported shard=%s error=%s", shard, error)
 
 
-def _touch(run_dir: str, loops: list[RelayLoop], others: list[threading.Thread]) -> None:
+def _touch(run_dir: str, loops: list[RelayLoop], others: list[threading.Thread], with_kafka: bool) -> None:
+    """Tell the supervisor that every loop turns; a stalled one costs a restart, which loses nothing."""
+    now = time.monotonic()
     turning = all(
-        loop.is_alive() and time.monotonic() - loop.relay.progress.turned_at < _STALLED_S for loop in loops
+        loop.is_alive()
+        and now - loop.relay.progress.turned_at < _STALLED_S
+        and (not with_kafka or now - loop.relay.progress.kafka_turned_at < _KAFKA_STALLED_S)
+        for loop in loops
     )
     # A thread that has died of an unknown error comes back with a restart, like a stalled one.
     if run_dir and turning and all(thread.is_alive() for thread in others):
@@ -200,7 +207,7 @@ def run(
         # Postgres being away is waited for; a migration that fails ends the process, loudly.
         if not upgrading.is_alive() and not upgraded.is_set():
             raise RuntimeError("the migrations failed; see the error above")
-        _touch(settings.run_dir, loops, [*kafka, *windows])
+        _touch(settings.run_dir, loops, [*kafka, *windows, sealing], bool(kafka))
         reports.publish()
     for thread in (*loops, *kafka, *windows, sealing):
         thread.join(timeout=5)

@@ -106,7 +106,11 @@ class History:
             self._months.add(month)
 
     def write(self, position: int, entries: Sequence[Entry], lease_epoch: int) -> int:
-        """Insert entries that follow `position`; the new position. Raises BrokenContract(fenced, sequence_gap)."""
+        """Insert entries that follow `position`; the new position.
+
+        Raises BrokenContract: fenced (another relay went on from there), sequence_gap, check_failed (an answer that
+        history already has, under another seq: it was counted twice).
+        """
         for expected, entry in enumerate(entries, position + 1):
             if entry.seq != expected:
                 raise BrokenContract(
@@ -114,7 +118,15 @@ class History:
                 )
         rows = [_row(self._shard, entry) for entry in entries]
         self._make_partitions(rows)
-        end = entries[-1].seq
+        try:
+            return self._insert(rows, position, entries[-1].seq, lease_epoch)
+        except psycopg.errors.UniqueViolation as error:
+            # The rows stand there first where a successor has written the same batch.
+            code = "check_failed" if self.position() == position else "fenced"
+            detail = f"history of shard {self._shard} after {position}: {error.diag.message_detail}"
+            raise BrokenContract(code, detail, next_step="see docs/runbooks/relay-alarm.md") from error
+
+    def _insert(self, rows: Sequence[tuple[Any, ...]], position: int, end: int, lease_epoch: int) -> int:
         columns = ", ".join(_COLUMNS)
         connection = self.connection()
         with connection.transaction(), connection.cursor() as cursor:

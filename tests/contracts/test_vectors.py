@@ -38,18 +38,23 @@ FROM answers GROUP BY period, start, zone, scope, user_id, anchor_us, tick_us
 Rows = dict[str, list[tuple[int, str, int, int | None]]]
 
 
+def frame_of(case: dict[str, Any]) -> tuple[int, int]:
+    """(anchor_us, tick_us) of a case's board: its period's, or a session's, which the case then names."""
+    span = periods.span(case["period"], date.fromisoformat(case["start"]), case["zone"])
+    return case.get("anchor_us", span.start_us), case.get("tick_us", ranking.PERIOD_TICK_US[case["period"]])
+
+
 def answer_rows() -> list[dict[str, Any]]:
     """One row per counted answer of every case; `scope` is the case's name."""
     rows = []
     for case in CASES:
-        span = periods.span(case["period"], date.fromisoformat(case["start"]), case["zone"])
         board = {
             "period": case["period"],
             "start": case["start"],
             "zone": case["zone"],
             "scope": case["name"],
         }
-        place = {"anchor_us": span.start_us, "tick_us": ranking.PERIOD_TICK_US[case["period"]]}
+        place = dict(zip(("anchor_us", "tick_us"), frame_of(case), strict=True))
         for answer in case["answers"]:
             if not answer["repeat"]:
                 counted = {key: answer[key] for key in ("user_id", "points", "occurred_at_us")}
@@ -160,16 +165,14 @@ def through_flink() -> Rows:
     return run_program(ensure("flink"), FLINK_PROGRAM, answer_rows(), quoted(TOTALS_SQL), quoted(BOARD_SQL))
 
 
-def answers_in_order_of_arrival(
-    case: dict[str, Any], prefix: str, key: str, board: Board
-) -> list[AnswerToRecord]:
+def answers_in_order_of_arrival(case: dict[str, Any], prefix: str, key: str) -> list[AnswerToRecord]:
     """The case's answers as the script takes them; a repeat has the question of that user's first answer."""
     made = []
     for number, answer in enumerate(case["answers"]):
         question = "w0" if answer["repeat"] or number == 0 else f"w{number}"
         # The script keeps occurred_at for the reply alone (0 … 2^53); the order travels as ticks.
         occurred = min(max(answer["occurred_at_us"], 0), 2**53)
-        ticks = ranking.ticks_of(answer["occurred_at_us"], board.anchor_us, board.tick_us)
+        ticks = ranking.ticks_of(answer["occurred_at_us"], *frame_of(case))
         who = (f"{prefix}s", f"{prefix}q", question, answer["user_id"])
         made.append(
             AnswerToRecord(*who, answer["points"], occurred, True, b"{}", ((key, ticks),), mode="import")
@@ -191,15 +194,15 @@ async def record_and_read(urls: list[str]) -> Rows:
             shard = shards.shard_of(quiz)
             await shards.create_session(shard, f"{prefix}s", {"quiz_id": quiz, "state": "ended"})
             key = names.board(str(board.scope), board.period, board.start)
-            outcomes = await shards.record(shard, answers_in_order_of_arrival(case, prefix, key, board))
+            outcomes = await shards.record(shard, answers_in_order_of_arrival(case, prefix, key))
             assert [a["repeat"] for a in case["answers"]] == [o.status == "repeat" for o in outcomes]
-            frame = (board.anchor_us, board.tick_us)
+            anchor_us, tick_us = frame_of(case)
             found[case["name"]] = [
                 (
                     p.rank,
                     p.user_id,
                     p.points,
-                    None if p.ticks is None else ranking.reached_at_us(frame[0], p.ticks, frame[1]),
+                    None if p.ticks is None else ranking.reached_at_us(anchor_us, p.ticks, tick_us),
                 )
                 for p in await Boards(shards).top(key, 100, quiz)
             ]

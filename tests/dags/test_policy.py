@@ -14,10 +14,32 @@ from cli.places import ROOT
 
 _PROGRAM = """
 import json, sys
+import pendulum
 from airflow.dag_processing.dagbag import DagBag
+from airflow.exceptions import ParamValidationError
+from airflow.sdk.execution_time import macros
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+def rendered(dag, **params):
+    # The line as a scheduled run of Monday, 4 March 2024 has it.
+    timetable = CronDataIntervalTimetable(dag.timetable.expression, timezone="UTC")
+    interval = timetable.infer_manual_data_interval(run_after=pendulum.datetime(2024, 3, 4, 1))
+    context = {"data_interval_start": interval.start, "data_interval_end": interval.end, "macros": macros}
+    task = dag.tasks[0]
+    return task.render_template(task.bash_command, {**context, "params": {"from": "", "to": "", **params}})
+
+def refused(dag, value):
+    try:
+        dag.params["from"] = value
+        dag.params.validate()
+    except ParamValidationError:
+        return True
+    return False
 bag = DagBag(dag_folder=sys.argv[1])
 print(json.dumps({"errors": bag.import_errors, "dags": [
     {"id": d.dag_id, "file": d.fileloc, "tags": sorted(d.tags), "doc": bool(d.doc_md), "catchup": d.catchup,
+     "rendered": rendered(d), "asked": rendered(d, **{"from": "2024-01-01", "to": "2024-01-09"}),
+     "refused": refused(d, "2024-01-01; true"),
      "tasks": [{"owner": t.owner, "retries": t.retries, "kind": type(t).__name__,
                 "command": getattr(t, "bash_command", "")} for t in d.tasks]}
     for d in bag.dags.values()]}))
@@ -55,3 +77,11 @@ def test_every_dag_parses_and_keeps_the_rules(tmp_path: Path) -> None:
             assert "BashOperator" == task["kind"]
             assert task["owner"] not in ("", "airflow") and task["retries"] >= 1
             assert task["command"].startswith("./lakeboard job ") and "\n" not in task["command"]
+    spans = {"daily": "03-03 2024-03-03", "weekly": "02-26 2024-03-03", "monthly": "02-01 2024-02-29"}
+    for dag in found["dags"]:
+        period = dag["id"].removeprefix("leaderboards_")
+        first, last = spans[period].split()
+        line = f"./lakeboard job settle --period {period} --from"
+        assert f"{line} 2024-{first} --to {last}" == dag["rendered"]
+        assert f"{line} 2024-01-01 --to 2024-01-09" == dag["asked"]
+        assert dag["refused"], "what a trigger says goes into a shell line"
