@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from types import FrameType
 from typing import Annotated, Any
 
 import psutil
@@ -51,15 +52,45 @@ def up(
     profile: Annotated[str, typer.Option(help="live: play only, no Java. full: everything.")] = "full",
     lan: Annotated[bool, typer.Option("--lan", help="Open the web door to the local network.")] = False,
     leave: Annotated[str, typer.Option("--without", help="Leave out of full: airflow,flink,questdb.")] = "",
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, and end everything on SIGTERM or Ctrl-C (containers).")
+    ] = False,
 ) -> None:
-    """Start the stack and return when it is ready; a second run says that it is up."""
+    """Start the stack and return when it is ready; a second run says that it is up.
+
+    \b
+    Examples:
+      ./lakeboard up                          everything
+      ./lakeboard up --profile live --lan     play, also from phones on this network
+    """
     if profile not in ("live", "full"):
         _terminal.print(f"profile {profile!r} is neither live nor full")
         raise typer.Exit(2)
     if unknown := set(filter(None, leave.split(","))) - PARTS.keys():
         _terminal.print(f"--without takes {', '.join(PARTS)}, not {', '.join(unknown)}")
         raise typer.Exit(2)
-    start(profile, lan, leave)
+    layout = start(profile, lan, leave)
+    if foreground:
+        _stay(layout)
+
+
+def _stay(layout: Layout) -> None:
+    """Until a signal, which takes the stack down, or until the supervisor has ended (exit 1)."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        while read_state(layout) is not None:
+            time.sleep(1)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    finally:
+        state = read_state(layout)
+        if state:
+            _stop(layout, state)
+    raise typer.Exit(1)
 
 
 def start(profile: str, lan: bool = False, leave: str = "") -> Layout:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from contracts import names
+from contracts.errors import BrokenContract
 from contracts.events import AnswerEvent
 from tests.spark_jobs.play import Outboxes, days_of_play, model
 from tests.spark_jobs.rows import boards_in
@@ -158,3 +159,15 @@ def test_records_that_come_again_under_their_offsets_are_dropped(
     write_batch(batch(), broker.bootstrap)
     found = lake.spark.table(names.table("answers"))
     assert (130, 130) == (found.count(), found.select("event_id").distinct().count())
+
+
+def test_a_seq_that_comes_twice_stops_the_settlement(
+    lake: Lake, broker: Broker, outboxes: Outboxes, play: list[AnswerEvent]
+) -> None:
+    from spark_jobs.settle import settle
+
+    records = outboxes.answers(play)
+    broker.send([*records, records[7]])
+    with pytest.raises(BrokenContract, match="more than once"):
+        settle(lake.spark, _job(lake, broker, outboxes), FIRST, LAST, DAYS)
+    assert ([], {}) == (_settlements(lake), boards_in(lake))

@@ -25,7 +25,7 @@ from tests import model
 from tests.services.daemons import start_postgres, start_valkey
 from tests.serving.api_process import IMPORTER_KEY, ApiProcess
 from tests.serving.recorded import Recorded, recorded
-from tests.serving.relay_stack import body_of
+from tests.serving.relay_stack import body_of, wait_until
 
 pytestmark = pytest.mark.service
 DAY_US = 86_400_000_000
@@ -171,13 +171,13 @@ def test_a_shard_that_is_away_takes_no_other_with_it(tmp_path: Path, postgres_ur
         return reply.status_code, reply.json().get("shards_away")
 
     try:
-        assert (200, []) == ready()
+        wait_until(lambda: ready() == (200, []))
         daemons[0].kill()
-        assert (200, [0]) == ready()
+        wait_until(lambda: ready() == (200, [0]))
         daemons[1].kill()
-        assert 503 == ready()[0]
+        wait_until(lambda: ready() == (503, None))
         daemons[0].start()
-        assert (200, [1]) == ready()
+        wait_until(lambda: ready() == (200, [1]))
     finally:
         api.stop()
         for daemon in daemons:
