@@ -90,6 +90,7 @@ TITLES: dict[str, str] = {
     "unknown_scope": "This is not a board's scope",
     "wrong_start": "This is not the first day of a period",
     "unknown_period": "This is not a period",
+    "range_too_large": "The range has more rows than one request may read",
     "board_not_kept": "Redis does not keep this board and there is no lake in this profile",
     "unknown_settlement": "There is no such settlement",
     "unknown_zone": "This is not an IANA time zone",

@@ -45,7 +45,10 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class BoardReply:
-    """A board's page: the top k, the asking user's row, m above and below it (the user included)."""
+    """A board's page: the top k, the asking user's row, m above and below it (the user included).
+
+    A range has period `range`, and `start` and `end` are its instants; else `start` is a day and `end` null.
+    """
 
     scope: str
     period: str
@@ -55,6 +58,7 @@ class BoardReply:
     provenance: Provenance
     me: Entry | None = None
     around: tuple[Entry, ...] = ()
+    end: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""

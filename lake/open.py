@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -19,10 +20,19 @@ from lake.catalog import load_table, open_catalog, probe
 from lake.files import FileCache
 
 
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a view reads at the most: data files, their bytes and rows."""
+
+    files: int = 0
+    bytes: int = 0
+    rows: int = 0
+
+
 def snapshot_files(
     table: Table, snapshot_id: int | None = None, where: BooleanExpression | None = None
-) -> list[str]:
-    """URLs of the data files of a snapshot (default: the current one) that may hold rows of `where`.
+) -> tuple[list[str], Scan]:
+    """URLs of the data files of a snapshot (default: the current one) that may hold rows of `where`, and their size.
 
     Raises BrokenContract if the snapshot has delete files: reading the file list would bring deleted rows back.
     """
@@ -32,7 +42,9 @@ def snapshot_files(
         raise BrokenContract(
             "check_failed", f"{table.name()} has delete files; the lake's tables are copy-on-write"
         )
-    return [task.file.file_path for task in tasks]
+    size = sum(task.file.file_size_in_bytes for task in tasks)
+    rows = sum(task.file.record_count for task in tasks)
+    return [task.file.file_path for task in tasks], Scan(len(tasks), size, rows)
 
 
 class Lake:
@@ -48,22 +60,28 @@ class Lake:
         name: str,
         snapshot_id: int | None = None,
         where: BooleanExpression | None = None,
-    ) -> None:
+    ) -> Scan:
         """Make the view `name` over a snapshot's files; an empty table becomes an empty view with its columns.
 
         where: files that cannot hold such rows are not fetched; the query still has to filter.
         """
         table = load_table(self.catalog, name)
-        urls = snapshot_files(table, snapshot_id, where) if table.current_snapshot() else []
+        urls, scan = snapshot_files(table, snapshot_id, where) if table.current_snapshot() else ([], Scan())
         if not urls:
             empty = schema_to_pyarrow(table.schema()).empty_table()
             connection.register(name, empty)
-            return
+            return scan
         paths = ", ".join("'" + path.replace("'", "''") + "'" for path in self.files.paths(urls))
         connection.execute(
             f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM "
             f"read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
         )
+        return scan
+
+    def committed_at_us(self, name: str) -> int | None:
+        """When a table's current snapshot was committed, UTC µs; None while it has none."""
+        snapshot = load_table(self.catalog, name).current_snapshot()
+        return None if snapshot is None else snapshot.timestamp_ms * 1000
 
     def open(self, snapshots: Mapping[str, int] | None = None) -> duckdb.DuckDBPyConnection:
         """A DuckDB with every table that exists as a view, at the given snapshots or the current ones."""

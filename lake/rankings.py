@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -57,19 +58,28 @@ def page(
 
     snapshot_id: of `rankings`, from the settlement. A user who is not on the board has me None and no neighbours.
     """
-    board = [period, start, scope]
-    where = "period = ? AND start = ? AND scope = ?"
     with open_board(lake, snapshot_id, period, start) as connection:
+        where = "period = ? AND start = ? AND scope = ?"
+        return read_page(connection, "rankings", where, [period, start, scope], k, user_id, m)
 
-        def rows(more: str, values: list[object]) -> tuple[Entry, ...]:
-            return _entries(
-                connection.execute(
-                    f"SELECT {_COLUMNS} FROM rankings WHERE {where} AND {more} ORDER BY rank", board + values
-                ).fetchall()
-            )
 
-        count = connection.execute(f"SELECT count(*) FROM rankings WHERE {where}", board).fetchall()[0][0]
-        entries = rows("rank <= ?", [k])
-        mine = rows("user_id = ?", [user_id]) if user_id is not None else ()
-        near = rows("rank BETWEEN ? AND ?", [mine[0].rank - m, mine[0].rank + m]) if mine else ()
+def read_page(
+    connection: duckdb.DuckDBPyConnection,
+    relation: str,
+    where: str,
+    board: Sequence[object],
+    k: int,
+    user_id: str | None,
+    m: int,
+) -> BoardPage:
+    """The page of the one board in `relation` (rank, user_id, points, reached_at_us) that `where` and its values name."""
+
+    def rows(more: str, values: Sequence[object]) -> tuple[Entry, ...]:
+        query = f"SELECT {_COLUMNS} FROM {relation} WHERE {where} AND {more} ORDER BY rank"
+        return _entries(connection.execute(query, [*board, *values]).fetchall())
+
+    count = connection.execute(f"SELECT count(*) FROM {relation} WHERE {where}", list(board)).fetchall()[0][0]
+    entries = rows("rank <= ?", [k])
+    mine = rows("user_id = ?", [user_id]) if user_id is not None else ()
+    near = rows("rank BETWEEN ? AND ?", [mine[0].rank - m, mine[0].rank + m]) if mine else ()
     return BoardPage(entries, count, mine[0] if mine else None, near)

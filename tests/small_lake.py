@@ -135,14 +135,49 @@ class SmallLake:
                 }
                 for row in board
             ]
-        table = self.catalog.load_table((names.NAMESPACE, "rankings"))
-        write = table.overwrite if table.current_snapshot() else table.append
-        write(pa.Table.from_pylist(rows, schema=schema_of("rankings")))
-        current = self.catalog.load_table((names.NAMESPACE, "rankings")).current_snapshot()
-        assert current is not None
-        return self._publish(sorted(periods), version, current.snapshot_id)
+        days = {(start, zone) for period, start, zone in periods if period == "daily"}
+        numbered = [{"user_no": number, "user_id": user} for user, number in numbers.items()]
+        snapshots = {
+            "rankings": self._replace("rankings", rows),
+            "user_days": self._replace("user_days", self._user_days(days)),
+            "user_numbers": self._replace("user_numbers", numbered),
+        }
+        return self._publish(sorted(periods), version, snapshots)
 
-    def _publish(self, periods: list[tuple[str, str, str]], version: int, snapshot_id: int) -> str:
+    def _replace(self, name: str, rows: list[dict[str, Any]]) -> int:
+        """Make a table hold these rows and no others; its snapshot."""
+        table = self.catalog.load_table((names.NAMESPACE, name))
+        write = table.overwrite if table.current_snapshot() else table.append
+        write(pa.Table.from_pylist(rows, schema=schema_of(name)))
+        current = self.catalog.load_table((names.NAMESPACE, name)).current_snapshot()
+        assert current is not None
+        return current.snapshot_id
+
+    def _user_days(self, days: set[tuple[str, str]]) -> list[dict[str, Any]]:
+        """One row per (scope, day, user) of some (day, zone), summed the slow way."""
+        sums: dict[tuple[str, str, str, int], list[AnswerEvent]] = {}
+        for event in self.events:
+            for scope, zone in (("global", "UTC"), (f"quiz:{event.quiz_id}", event.quiz_zone)):
+                day = str(model.local_day(model_answer(event), zone))
+                if (day, zone) in days:
+                    sums.setdefault((scope, zone, day, event.user_no), []).append(event)
+        return [
+            {
+                "scope": scope,
+                "zone": zone,
+                "day": date.fromisoformat(day),
+                "user_no": number,
+                "points": sum(event.points for event in events),
+                "reached_at_us": max(
+                    (event.occurred_at_us for event in events if event.points), default=None
+                ),
+                "plays": len(events),
+                "misses": sum(not event.correct for event in events),
+            }
+            for (scope, zone, day, number), events in sums.items()
+        ]
+
+    def _publish(self, periods: list[tuple[str, str, str]], version: int, snapshots: dict[str, int]) -> str:
         starts = [start for _, start, _ in periods]
         reason = "period_ended" if version == 1 else "late_answers"
         with psycopg.connect(self.postgres_url) as sql:
@@ -158,7 +193,7 @@ class SmallLake:
                     max(starts),
                     version,
                     reason,
-                    json.dumps({"rankings": snapshot_id}),
+                    json.dumps(snapshots),
                     json.dumps(self.last_seq),
                 ),
             )

@@ -12,16 +12,24 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.doors import ask, client, layout
+from cli.environments import say
 
 
 def board(
-    scope: Annotated[str, typer.Argument(help="global, quiz:ID or session:ID.")],
-    period: Annotated[str, typer.Argument(help="daily, weekly, monthly or all_time.")],
-    start: Annotated[str, typer.Argument(help="The period's first day, YYYY-MM-DD, or current.")],
+    scope: Annotated[str, typer.Argument(help="global, quiz:ID, session:ID; a range also tag:NAME.")],
+    period: Annotated[str | None, typer.Argument(help="daily, weekly, monthly or all_time.")] = None,
+    start: Annotated[
+        str | None, typer.Argument(help="The period's first day, YYYY-MM-DD, or current.")
+    ] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="A range's begin: an instant or a day.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Its end, exclusive: an instant or a day.")] = None,
     k: Annotated[int, typer.Option("--k", help="Rows from the top.")] = 10,
     around: Annotated[str | None, typer.Option(help="A user to show with neighbours.")] = None,
     m: Annotated[int, typer.Option("--m", help="Neighbours above and below.")] = 5,
     settlement: Annotated[str | None, typer.Option(help="As a settlement published it.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say where each day of a range is from.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="The API's reply on standard output.")] = False,
 ) -> None:
     """Show a board, where it comes from and how exact it is.
@@ -30,16 +38,44 @@ def board(
     Examples:
       ./lakeboard board global daily current
       ./lakeboard board quiz:part-1 monthly 2017-09-01 --k 20 --around k013
+      ./lakeboard board global --from 2026-01-15 --to 2026-02-10T12:00:00+01:00 --explain
     """
-    asked = {"k": k, "m": m, "around": around, "settlement": settlement}
-    path = "/".join(quote(part, safe=":") for part in (scope, period, start))
+    asked: dict[str, object] = {"k": k, "m": m, "around": around}
+    if period and start and not (from_ or to or explain):
+        path = "/".join(quote(part, safe=":") for part in (scope, period, start))
+        asked["settlement"] = settlement
+    elif from_ and to and not (period or start or settlement):
+        path = quote(scope, safe=":")
+        asked.update({"from": from_, "to": to, "explain": explain})
+    else:
+        say("ask for SCOPE PERIOD START [--settlement ID], or for SCOPE --from T --to T [--explain]")
+        raise typer.Exit(2)
     with client(layout()) as http:
         params = {name: value for name, value in asked.items() if value is not None}
         reply = ask(http, "GET", f"/v1/leaderboards/{path}", params=params)
     if json_:
         print(json.dumps(reply))
-    else:
-        print_board(reply)
+        return
+    print_board(reply)
+    if explain and "explain" in reply:
+        print_explained(reply["explain"])
+
+
+def print_explained(explained: dict[str, Any]) -> None:
+    """The parts of a range with their sources, neighbours of one source in one row."""
+    table = Table("from", "to", "source", "days", title="where it comes from")
+    rows: list[list[Any]] = []
+    for part in explained["parts"]:
+        days = 1 if part["day"] else 0
+        if rows and rows[-1][2] == part["source"] and rows[-1][3] and days:
+            rows[-1][1], rows[-1][3] = part["to"], rows[-1][3] + 1
+        else:
+            rows.append([part["from"], part["to"], part["source"], days])
+    for begin, end, source, days in rows:
+        table.add_row(begin, end, source, str(days) if days else "cut")
+    figures = (explained[name] for name in ("files", "bytes", "rows", "elapsed_ms"))
+    table.caption = "{} files · {} bytes · {} rows at most · {} ms".format(*figures)
+    Console().print(table)
 
 
 def print_board(reply: dict[str, Any]) -> None:
@@ -47,6 +83,8 @@ def print_board(reply: dict[str, Any]) -> None:
     console = Console()
     provenance = reply["provenance"]
     title = f"{reply['scope']} {reply['period']} {reply['start']}"
+    if reply.get("end"):
+        title += f" … {reply['end']}"
     caption = (
         f"{reply['participants']} participants · {provenance['state']} · {provenance['source']}, "
         f"{provenance['exactness']} · as of {provenance['as_of']}"

@@ -10,7 +10,7 @@ import psycopg
 
 from contracts import names
 from contracts.boards import Board, Scope
-from contracts.errors import BadInput, LakeboardError
+from contracts.errors import BadInput, LakeboardError, SystemMissing
 from contracts.periods import iso_ms
 from contracts.ranking import reached_at_us
 from contracts.replies import BoardReply, Entry, Provenance
@@ -78,6 +78,25 @@ async def session_of(connections: Connections, answering: Answering, session_id:
     return SessionFrame(
         session.quiz_id, session.quiz_zone, session.started_at_us, session.tick_ms * 1000, session.rule
     )
+
+
+async def kept_since_us(connections: Connections) -> int:
+    """The instant from which Redis keeps boards. Raises SystemMissing where nobody can say.
+
+    While Postgres is away the relay's copies on the shards answer: each may be later than the truth, never earlier, so
+    what they let through is kept.
+    """
+    try:
+        async with connections.sql() as sql:
+            found = await sql.execute("select value from deployment where key = 'boards_since_us'")
+            row = await found.fetchone()
+            return int(row[0]) if row else 0
+    except SystemMissing:
+        copies = [await client.get(names.boards_since()) for client in connections.texts]
+        known = [int(copy) for copy in copies if copy is not None]
+        if not known:
+            raise
+        return min(known)
 
 
 async def rules_of(connections: Connections, quiz_id: str | None) -> tuple[str, ...]:

@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 
-from contracts import names
+from contracts import ranges
 from contracts.boards import Board, Scope
-from contracts.errors import BadInput, SystemMissing
+from contracts.errors import BadInput, Retryable
 from contracts.identity import checked_id
 from contracts.periods import parse_start, span
 from contracts.replies import DEFAULT_K, DEFAULT_M, MAX_K, MAX_M, BoardReply
 from serving.connections import Connections
 from serving.documented import documented
-from serving.leaderboards import live_boards, settled_boards
+from serving.leaderboards import live_boards, planner, settled_boards
 from serving.migrations.upgrade import BOARDS_KEPT_US
 from serving.sessions.store import now_us
 
 router = APIRouter(prefix="/v1", tags=["leaderboards"])
+# Between two looks whether a range's caller is still there.
+LOOK_S = 0.25
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """The turns of range queries are the process' own."""
+    app.state.range_turns = planner.Turns()
+    yield
 
 
 async def _kept(connections: Connections, end_us: int) -> bool:
-    """Whether Redis keeps a board that ends at an instant. Raises SystemMissing where nobody can say.
-
-    While Postgres is away the relay's copies on the shards answer: each may be later than the truth, never earlier, so
-    what they let through is kept.
-    """
+    """Whether Redis keeps a board that ends at an instant. Raises SystemMissing where nobody can say."""
     if end_us > now_us() - BOARDS_KEPT_US:
         return True  # the instant only moves back from there: running games need nobody to say so
-    try:
-        async with connections.sql() as sql:
-            found = await sql.execute("select value from deployment where key = 'boards_since_us'")
-            row = await found.fetchone()
-            return end_us > (int(row[0]) if row else 0)
-    except SystemMissing:
-        copies = [await client.get(names.boards_since()) for client in connections.texts]
-        if any(copy is not None and end_us > int(copy) for copy in copies):
-            return True
-        raise
+    return end_us > await live_boards.kept_since_us(connections)
 
 
 def _not_kept(key: str) -> BadInput:
@@ -151,3 +150,67 @@ async def leaderboard(
             connections, board, board.anchor_us, board.tick_us, quiz_id, k, around, m, rules
         )
     ).to_dict()
+
+
+_RANGE_EXAMPLE = {
+    **_EXAMPLE,
+    "period": "range",
+    "start": "2026-02-27T23:00:00.000Z",
+    "end": "2026-03-09T23:00:00.000Z",
+    "provenance": {**_EXAMPLE["provenance"], "source": "mixed", "state": "provisional"},  # type: ignore[dict-item]
+}
+
+
+@router.get(
+    "/leaderboards/{scope}",
+    summary="A board over any range of time",
+    responses=documented(
+        _RANGE_EXAMPLE,
+        s404="board_not_kept unknown_quiz",
+        s422="unknown_scope wrong_start range_too_large invalid_id invalid_field",
+        s503="system_missing overloaded",
+    ),
+)
+async def any_range(
+    scope: str,
+    request: Request,
+    from_: Annotated[str, Query(alias="from", description="an instant, or a day of the scope's zone")],
+    to: Annotated[str, Query(description="exclusive; an instant, or a day")],
+    k: Annotated[int, Query(ge=0, le=MAX_K)] = DEFAULT_K,
+    around: str = "",
+    m: Annotated[int, Query(ge=0, le=MAX_M)] = DEFAULT_M,
+    accuracy: Annotated[Literal["exact"], Query(description="estimates are not built yet")] = "exact",
+    explain: Annotated[bool, Query(description="say where each day comes from")] = False,
+) -> dict[str, Any]:
+    """Each day whole from one source: published user-days, else Redis, else the answers of the last ingest."""
+    connections: Connections = request.app.state.connections
+    if around:
+        checked_id(around, "around")
+    parsed = Scope.parse(scope)
+    if parsed.kind not in ("global", "quiz", "tag"):
+        raise BadInput(
+            "unknown_scope", f"no range of {scope}", next_step="ask for global, quiz:ID or tag:NAME"
+        )
+    zone = await live_boards.zone_of_scope(connections, parsed)
+    span_ = ranges.checked(ranges.parse_bound(from_, zone), ranges.parse_bound(to, zone))
+    period = ranges.equal_period(span_, zone)
+    if period and parsed.kind != "tag" and settled_boards.has_lake(connections.settings):
+        board = Board(parsed, *period, zone)
+        found = await settled_boards.published(connections, board, "")
+        if found:
+            return (await settled_boards.read_board(connections, board, found, k, around, m)).to_dict()
+    asked = planner.Asked(parsed, zone, span_, k, around, m, explain)
+    return await _while_there(request, planner.read_range(connections, request.app.state.range_turns, asked))
+
+
+async def _while_there(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """The result of `work`, which ends with its caller: nobody's query holds up others."""
+    task = asyncio.create_task(work)
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=LOOK_S)
+            if not task.done() and await request.is_disconnected():
+                raise Retryable("overloaded", "the caller has gone")
+        return task.result()
+    finally:
+        task.cancel()

@@ -70,21 +70,26 @@ async def published(connections: Connections, board: Board, settlement: str) -> 
     return Published(*row) if row else None
 
 
-def _lake(settings: Settings) -> Any:
+def the_lake(settings: Settings) -> Any:
     """The process' one lake: its file cache and catalog are shared by all requests."""
     if settings.lake_warehouse not in _LAKES:
-        module = importlib.import_module("lake.open")
+        module = room("lake.open")
         _LAKES[settings.lake_warehouse] = module.Lake(
             settings.postgres_url, settings.lake_warehouse, Path(settings.cache_dir) / "lake"
         )
     return _LAKES[settings.lake_warehouse]
 
 
-async def _bounded(read: Callable[..., Any], *arguments: Any) -> Any:
+def room(name: str) -> Any:
+    """A module of the lake, imported when it is first asked for."""
+    return importlib.import_module(name)
+
+
+async def bounded(read: Callable[..., Any], *arguments: Any, seconds: float = LAKE_WAIT_S) -> Any:
     """`read` on a thread of the lake's own, for a bounded time. Raises SystemMissing if HDFS or the catalog is away."""
     call = asyncio.get_running_loop().run_in_executor(_READERS, read, *arguments)
     try:
-        return await asyncio.wait_for(call, LAKE_WAIT_S)
+        return await asyncio.wait_for(call, seconds)
     except (OSError, TimeoutError, SQLAlchemyError) as error:
         raise SystemMissing(
             "system_missing", f"the lake does not answer: {error!r}"[:300], next_step="./lakeboard status"
@@ -92,9 +97,9 @@ async def _bounded(read: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _page(settings: Settings, board: Board, found: Published, k: int, user_id: str, m: int) -> Any:
-    rankings = importlib.import_module("lake.rankings")
+    rankings = room("lake.rankings")
     return rankings.page(
-        _lake(settings),
+        the_lake(settings),
         found.snapshot_id,
         str(board.scope),
         board.period,
@@ -116,7 +121,7 @@ async def read_board(
             f"profile {settings.profile} has no lake",
             next_step="./lakeboard up --profile full",
         )
-    page = await _bounded(_page, settings, board, found, k, user_id, m)
+    page = await bounded(_page, settings, board, found, k, user_id, m)
     known = await names_of(connections, (entry.user_id for entry in (*page.entries, *page.around)))
 
     def named(entry: Entry) -> Entry:

@@ -51,14 +51,15 @@ def test_a_view_holds_the_rows_of_one_snapshot(address: tuple[str, str], tmp_pat
 
 
 def test_delete_files_are_an_error_not_rows_that_come_back() -> None:
-    from lake.open import snapshot_files
+    from lake.open import Scan, snapshot_files
 
     def table(*deletes: str) -> Any:
-        task = SimpleNamespace(file=SimpleNamespace(file_path="file:///a"), delete_files=list(deletes))
+        file = SimpleNamespace(file_path="file:///a", file_size_in_bytes=7, record_count=3)
+        task = SimpleNamespace(file=file, delete_files=list(deletes))
         scan = SimpleNamespace(plan_files=lambda: [task])
         return SimpleNamespace(scan=lambda **_: scan, name=lambda: "answers")
 
-    assert ["file:///a"] == snapshot_files(table())
+    assert (["file:///a"], Scan(1, 7, 3)) == snapshot_files(table())
     with pytest.raises(BrokenContract, match="delete files"):
         snapshot_files(table("file:///d"))
 

@@ -1,0 +1,123 @@
+"""A free range of time as whole days and edges, and where each is taken from (CONTRACTS B3, D5). Pure decisions.
+
+A range is half-open, [from, to), in UTC µs. Its days are those of the scope's zone; an edge is what is left of a day that
+the range cuts. No day is split between sources, so no answer is taken twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from contracts.errors import BadInput
+from contracts.periods import (
+    ENDING_PERIODS,
+    LAST_DAY,
+    Span,
+    first_day,
+    instant_us,
+    midnight_us,
+    parse_day,
+    period_start,
+    span,
+)
+
+USER_DAYS, REDIS, ANSWERS = "user_days", "redis", "answers"
+# Ten years of days: each day that Redis holds is one read, and more has no board that anyone would read.
+DAYS_MAX = 3_660
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One piece of a range and its source. day: the whole day it is, None for an edge."""
+
+    source: str
+    span: Span
+    day: date | None
+
+
+def parse_bound(text: str, zone: str) -> int:
+    """An instant (ISO 8601; without offset: UTC) or a date (its midnight in the scope's zone), as UTC µs.
+
+    Raises BadInput(wrong_start).
+    """
+    if len(text) == 10:
+        return midnight_us(parse_day(text), zone)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadInput("wrong_start", f"{text[:40]!r} is neither an instant nor a day, YYYY-MM-DD") from error
+    if not 1969 < found.year < LAST_DAY.year:
+        raise BadInput("wrong_start", f"{text[:40]!r} is outside 1970 … {LAST_DAY.year - 1}")
+    return instant_us(found if found.tzinfo else found.replace(tzinfo=UTC))
+
+
+def checked(from_us: int, to_us: int) -> Span:
+    """The range. Raises BadInput(wrong_start) for an empty one, or one of too many days."""
+    if from_us >= to_us:
+        raise BadInput("wrong_start", "`from` must be before `to`")
+    if to_us - from_us > DAYS_MAX * 86_400_000_000:
+        raise BadInput(
+            "wrong_start", f"a range may have {DAYS_MAX} days", next_step="ask for less, or all_time"
+        )
+    return Span(from_us, to_us)
+
+
+def split(asked: Span, zone: str) -> tuple[list[date], list[Span]]:
+    """The whole days in a range, in order, and its edges (at most two, or one where it lies within a day)."""
+    first, last = period_start("daily", asked.start_us, zone), period_start("daily", asked.end_us - 1, zone)
+    days: list[date] = []
+    edges: list[Span] = []
+    for offset in range((last - first).days + 1):
+        day = first + timedelta(days=offset)
+        own = span("daily", day, zone)
+        if own.start_us >= own.end_us:
+            continue  # a day that its zone skipped
+        if asked.start_us <= own.start_us and own.end_us <= asked.end_us:
+            days.append(day)
+        else:
+            edges.append(Span(max(asked.start_us, own.start_us), min(asked.end_us, own.end_us)))
+    return days, edges
+
+
+def equal_period(asked: Span, zone: str) -> tuple[str, date] | None:
+    """The day, week or month that a range is, to the instant; None if it is none."""
+    day = period_start("daily", asked.start_us, zone)
+    for period in ENDING_PERIODS:
+        if day == first_day(period, day) and span(period, day, zone) == asked:
+            return period, day
+    return None
+
+
+def plan(
+    asked: Span, zone: str, settled: Container[date], redis_keeps: Callable[[date], bool], has_boards: bool
+) -> list[Part]:
+    """The parts of a range, in order of time, each with its one source.
+
+    settled: days that a settlement has published. redis_keeps: whether Redis holds a day whole. has_boards: False for
+    scopes that have no boards of their own (tag, class): all of theirs comes from answers.
+    """
+    days, edges = split(asked, zone)
+    parts = [Part(ANSWERS, edge, None) for edge in edges]
+    for day in days:
+        source = ANSWERS
+        if has_boards and day in settled:
+            source = USER_DAYS
+        elif has_boards and redis_keeps(day):
+            source = REDIS
+        parts.append(Part(source, span("daily", day, zone), day))
+    return sorted(parts, key=lambda part: part.span.start_us)
+
+
+def spans_of(parts: list[Part], source: str) -> list[Span]:
+    """The spans of one source, neighbours joined."""
+    found: list[Span] = []
+    for part in parts:
+        if part.source != source:
+            continue
+        if found and found[-1].end_us == part.span.start_us:
+            found[-1] = Span(found[-1].start_us, part.span.end_us)
+        else:
+            found.append(part.span)
+    return found
