@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
@@ -71,7 +72,8 @@ class RangeQuery:
     def stop(self) -> None:
         """Interrupt what runs: `run` then raises."""
         self._stopped.set()
-        self._connection.interrupt()
+        with suppress(duckdb.Error):  # closed: it has just ended
+            self._connection.interrupt()
 
     def run(self, k: int, user_id: str | None, m: int) -> Found:
         """The board's page.

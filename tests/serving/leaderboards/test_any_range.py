@@ -162,3 +162,32 @@ def test_without_a_lake_whole_days_of_redis_are_told(record: Recorded, tmp_path:
         assert "profile live" in cut.json()["detail"]
     finally:
         api.stop()
+
+
+def test_a_stopped_query_ends_and_a_large_one_is_refused(
+    record: Recorded, small_lake: SmallLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contracts.boards import Scope
+    from contracts.errors import BadInput, SystemMissing
+    from contracts.periods import Span
+    from lake import ranges
+    from lake.open import Lake
+
+    answers = model.play(83, users=30, sessions=9)
+    record.play(answers)
+    record.relay()
+    small_lake.take()
+    lake = Lake(record.postgres_url, small_lake.warehouse, tmp_path / "cache")
+
+    def query() -> ranges.RangeQuery:
+        whole = Span(FIRST_US, FIRST_US + 9 * DAY_US)
+        return ranges.RangeQuery(lake, Scope("global"), "UTC", whole, ranges.Sources(answers=[whole]))
+
+    stopped = query()
+    stopped.stop()
+    with pytest.raises(SystemMissing, match="stopped"):
+        stopped.run(10, None, 5)
+    stopped.stop()
+    monkeypatch.setattr(ranges, "MEMORY_LIMIT", "1KB")
+    with pytest.raises(BadInput, match="range_too_large"):
+        query().run(10, None, 5)
