@@ -40,7 +40,12 @@ def stop(rest_url: str, folder: str, wait_s: float) -> dict[str, Any]:
             savepoint = found["operation"].get("location")
             if savepoint:
                 return {"job": job, "savepoint": savepoint}
-            raise BrokenContract("check_failed", f"job {job}: {found['operation'].get('failure-cause')}")
+            cause = found["operation"].get("failure-cause", {}).get("stack-trace", "no cause is given")
+            raise BrokenContract(
+                "check_failed",
+                f"job {job} made no savepoint: {cause.splitlines()[0][:300]}",
+                next_step="it runs on; try again when all its tasks run",
+            )
         time.sleep(0.5)
     raise BrokenContract("check_failed", f"job {job} has made no savepoint in {wait_s:g} s")
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
+import sysconfig
 import tempfile
 import time
 import urllib.request
@@ -121,9 +123,6 @@ def code_archive(folder: Path) -> Path:
 
 def options(arguments: argparse.Namespace, archive: Path) -> dict[str, str]:
     """Every option of the submission, by name."""
-    import pyflink
-
-    python_jar = next((Path(pyflink.__file__).parent / "opt").glob("flink-python-*.jar"))
     folder = as_url(arguments.checkpoint_dir)
     values = {
         "execution.runtime-mode": "STREAMING",
@@ -140,7 +139,10 @@ def options(arguments: argparse.Namespace, archive: Path) -> dict[str, str]:
         "restart-strategy.fixed-delay.delay": "5 s",
         "parallelism.default": str(arguments.parallelism),
         "pipeline.name": JOB_NAME,
-        "pipeline.jars": ";".join(path.resolve().as_uri() for path in (arguments.connector_jar, python_jar)),
+        # flink-python is on the cluster's class path, and on this process'.
+        "pipeline.jars": arguments.connector_jar.resolve().as_uri(),
+        # Inside the TaskManager. A process of its own would talk to it over six ports that listen on every interface.
+        "python.execution-mode": "thread",
         "python.files": str(archive),
         "python.executable": arguments.python,
         "python.client.executable": arguments.python,
@@ -244,6 +246,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def submit(arguments: argparse.Namespace) -> int:
     """`main` after its arguments. Raises LakeboardError."""
+    if (
+        arguments.local
+    ):  # the Java of this process runs the functions; it does not find their packages by itself
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            [sysconfig.get_path("purelib"), os.environ.get("PYTHONPATH", "")]
+        )
     if arguments.rest_url and (job := running_job(arguments.rest_url)):
         print(json.dumps({"job": job, "submitted": False}))
         return 0

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -97,10 +98,17 @@ def print_board(reply: dict[str, Any]) -> None:
 
 
 def _table(entries: list[dict[str, Any]], title: str, caption: str) -> Table:
-    table = Table(
-        "rank", "user", "name", "points", "reached at", title=escape(title), caption=escape(caption) or None
-    )
+    """Rows that fit a terminal of 80 columns: long ids give way to names."""
+    named = any(entry["name"] for entry in entries)
+    table = Table(title=escape(title), caption=escape(caption) or None, box=SIMPLE_HEAD, title_justify="left")
+    table.add_column("rank", justify="right")
+    table.add_column("user", no_wrap=True, overflow="ellipsis", max_width=10 if named else 40)
+    if named:
+        table.add_column("name", no_wrap=True, overflow="ellipsis")
+    table.add_column("points", justify="right")
+    table.add_column("reached at", no_wrap=True)
     for entry in entries:
-        cells = (entry["rank"], entry["user_id"], entry["name"], entry["points"], entry["reached_at"])
+        names = (entry["user_id"], entry["name"]) if named else (entry["user_id"],)
+        cells = (entry["rank"], *names, entry["points"], entry["reached_at"])
         table.add_row(*("" if cell is None else escape(str(cell)) for cell in cells))
     return table

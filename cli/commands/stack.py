@@ -111,7 +111,7 @@ def start(profile: str, lan: bool = False, leave: str = "") -> Layout:
     _wait(layout)
     if time.monotonic() - began > 1:
         _terminal.print(f"ready in {time.monotonic() - began:.1f} s")
-    addresses(layout, profile, lan)
+    addresses(layout, profile, lan, leave)
     return layout
 
 
@@ -268,16 +268,16 @@ def _table(rows: list[dict[str, Any]], memory: bool) -> Table:
     return table
 
 
-def addresses(layout: Layout, profile: str, lan: bool) -> None:
+def addresses(layout: Layout, profile: str, lan: bool, leave: str = "") -> None:
     """Print where everything is and how to log in."""
-    print(f"play      http://127.0.0.1:{layout.port('web')}")
+    doors = {"play": "web"}
     if profile == "full":
-        print(
-            f"airflow   http://127.0.0.1:{layout.port('airflow')}  (admin, password in {layout.home}/secrets/airflow_password)"
-        )
-        print(f"flink     http://127.0.0.1:{layout.port('flink')}")
-        print(f"questdb   http://127.0.0.1:{layout.port('questdb_http')}")
-        print(f"hdfs      http://127.0.0.1:{layout.port('namenode_http')}")
+        doors |= {"airflow": "airflow", "flink": "flink", "questdb": "questdb_http", "hdfs": "namenode_http"}
+    for name, door in doors.items():
+        if name not in leave.split(","):
+            print(f"{name:<10}http://127.0.0.1:{layout.port(door)}")
+            if name == "airflow":
+                print(f"          user admin, password in {layout.home}/secrets/airflow_password")
     if lan:
         address = f"http://{lan_address()}:{layout.port('web')}"
         print(f"phones    {address}")

@@ -1,6 +1,6 @@
 """Flink: the standalone cluster that the apache-flink package ships, with checkpoints on HDFS.
 
-Jobs bring the Kafka connector and flink-python themselves (`pipeline.jars`); HDFS comes from the NameNode's jars.
+Jobs bring the Kafka connector themselves (`pipeline.jars`); HDFS comes from the NameNode's jars.
 """
 
 from __future__ import annotations
@@ -79,8 +79,11 @@ def flink(layout: Layout, after: tuple[str, ...]) -> tuple[Process, Process]:
         "FLINK_CONF_DIR": str(folder / "conf"),
         "FLINK_LOG_DIR": str(layout.home / "logs"),
         "FLINK_PID_DIR": str(folder / "tmp"),
-        "HADOOP_CLASSPATH": f"{layout.jars('hadoop')}/*",
+        # flink-python beside HDFS' jars: brought by each job, its native library would load once and never again.
+        "HADOOP_CLASSPATH": f"{layout.jars('hadoop')}/*:{next((home / 'opt').glob('flink-python-*.jar'))}",
         "JAVA_HOME": str(Path(java()).resolve().parents[1]),
+        # The Python inside the TaskManager (flink_jobs/submit.py: thread mode) does not find its packages by itself.
+        "PYTHONPATH": str(home.parent),
     }
     jobmanager = Process(
         name="jobmanager",

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from tests.end_to_end.whole_stack import WholeStack, until
@@ -24,7 +23,7 @@ def test_the_demo_shows_every_part_at_work(tmp_path: Path) -> None:
         assert "settled · rankings, exact" in shown and "live · redis, exact" in shown
         status = json.loads(stack.run("status", "--json"))
         assert status["healthy"] and len(status["processes"]) >= 18
-        assert {"127.0.0.1"} == listening(stack)
+        assert {"127.0.0.1"} == stack.listening()
         with stack.client() as client:
             until(lambda: live_windows(client) > 0, WINDOW_SHOWN_S, "the games' minutes through Flink")
             questions = missed_questions(stack)
@@ -35,17 +34,6 @@ def test_the_demo_shows_every_part_at_work(tmp_path: Path) -> None:
         assert ["success"] == [run["state"] for run in runs], runs
     finally:
         stack.run("down")
-
-
-def listening(stack: WholeStack) -> set[str]:
-    """The addresses at which any process of the stack listens."""
-    supervisor = json.loads((stack.layout.run / "stack.json").read_text())["pid"]
-    return {
-        one.laddr.ip.removeprefix("::ffff:")
-        for process in psutil.Process(supervisor).children(recursive=True)
-        for one in process.net_connections("inet")
-        if one.status == psutil.CONN_LISTEN
-    }
 
 
 def live_windows(client: httpx.Client) -> int:

@@ -108,6 +108,7 @@ def test_a_file_reaches_every_store_once_though_relay_and_shard_are_killed(
         report["counted"] + report["repeated"],
     )
     assert total == sum(counted_by_outboxes(stack)), "each counted answer has one seq"
+    assert {"127.0.0.1"} == stack.listening()
 
     url = stack.layout.settings("full").postgres_url
     with psycopg.connect(url, autocommit=True) as sql:

@@ -104,6 +104,16 @@ class WholeStack:
             for process in family:
                 process.resume()
 
+    def listening(self) -> set[str]:
+        """The addresses at which any process of the stack listens."""
+        supervisor = json.loads((self.layout.run / "stack.json").read_text())["pid"]
+        return {
+            one.laddr.ip.removeprefix("::ffff:")
+            for process in psutil.Process(supervisor).children(recursive=True)
+            for one in process.net_connections("inet")
+            if one.status == psutil.CONN_LISTEN
+        }
+
     def until_relayed(self) -> None:
         """Waits until history and the global boards have every entry of every outbox."""
         live = WholeBoards(self.layout.settings("full").valkey_urls)
