@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -80,23 +80,24 @@ async def session_of(connections: Connections, answering: Answering, session_id:
     )
 
 
-async def kept_since_us(connections: Connections) -> int:
-    """The instant from which Redis keeps boards. Raises SystemMissing where nobody can say.
+async def kept_by_redis(connections: Connections, ends_us: Sequence[int]) -> list[bool]:
+    """Whether Redis keeps boards that end at these instants. Raises SystemMissing where nobody can say.
 
     While Postgres is away the relay's copies on the shards answer: each may be later than the truth, never earlier, so
-    what they let through is kept.
+    what they let through is kept, and what they do not is not known.
     """
     try:
         async with connections.sql() as sql:
             found = await sql.execute("select value from deployment where key = 'boards_since_us'")
             row = await found.fetchone()
-            return int(row[0]) if row else 0
+            since_us = int(row[0]) if row else 0
+        return [end_us > since_us for end_us in ends_us]
     except SystemMissing:
         copies = [await client.get(names.boards_since()) for client in connections.texts]
         known = [int(copy) for copy in copies if copy is not None]
-        if not known:
+        if not known or not all(end_us > min(known) for end_us in ends_us):
             raise
-        return min(known)
+        return [True for _ in ends_us]
 
 
 async def rules_of(connections: Connections, quiz_id: str | None) -> tuple[str, ...]:

@@ -15,9 +15,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from contracts import ranges
-from contracts.boards import Board, Scope, kept_in_redis
+from contracts.boards import Board, Scope
 from contracts.errors import BadInput, Retryable, SystemMissing
-from contracts.periods import Span, iso_ms
+from contracts.periods import Span, iso_ms, span
 from contracts.ranges import ANSWERS, REDIS, USER_DAYS, Part
 from contracts.ranking import RANGE_TICK_US, Total, floor_reached, rank, reached_at_us, unpack
 from contracts.replies import BoardReply, Entry, Provenance
@@ -175,9 +175,9 @@ async def _kept_days(connections: Connections, asked: Asked, days: Sequence[date
     """The days that Redis keeps whole."""
     if not days or asked.scope.kind not in ("global", "quiz"):
         return frozenset()
-    boards = [Board(asked.scope, "daily", day, asked.zone) for day in days]
-    since_us = await live_boards.kept_since_us(connections)
-    return frozenset(board.start for board in boards if kept_in_redis(board, since_us))
+    ends_us = [span("daily", day, asked.zone).end_us for day in days]
+    kept = await live_boards.kept_by_redis(connections, ends_us)
+    return frozenset(day for day, held in zip(days, kept, strict=True) if held)
 
 
 async def _query(

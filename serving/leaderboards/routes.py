@@ -38,7 +38,7 @@ async def _kept(connections: Connections, end_us: int) -> bool:
     """Whether Redis keeps a board that ends at an instant. Raises SystemMissing where nobody can say."""
     if end_us > now_us() - BOARDS_KEPT_US:
         return True  # the instant only moves back from there: running games need nobody to say so
-    return end_us > await live_boards.kept_since_us(connections)
+    return (await live_boards.kept_by_redis(connections, [end_us]))[0]
 
 
 def _not_kept(key: str) -> BadInput:
