@@ -234,7 +234,7 @@ def _page_of(asked: Asked, held: Sequence[tuple[str, int, int | None]]) -> Any:
 
 
 def _provenance(
-    parts: list[Part], settled: Settled, found: Any, as_of_us: int, rules: tuple[str, ...], span: Span
+    parts: list[Part], settled: Settled, found: Any, as_of_us: int, rules: tuple[str, ...], whole: Span
 ) -> Provenance:
     """Where the rows come from; `as_of` is the oldest look among the sources."""
     used = {part.source for part in parts}
@@ -249,7 +249,7 @@ def _provenance(
         source="redis" if only_redis else "lake" if only_lake else "mixed",
         exactness="exact",
         as_of=iso_ms(min(looks)),
-        state="live" if span.end_us > as_of_us else state,
+        state="live" if whole.end_us > as_of_us else state,
         rules=rules,
         settlement=settled.settlement if USER_DAYS in used else None,
     )
