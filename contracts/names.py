@@ -68,10 +68,6 @@ def rebuilt_pattern() -> str:
     return "rebuild:*"
 
 
-def quiz_scope(quiz_id: str) -> str:
-    return f"quiz:{quiz_id}"
-
-
 def session_scope(session_id: str) -> str:
     return f"session:{session_id}"
 

@@ -72,7 +72,6 @@ class Answers:
     """The present snapshot of `answers` (and what shares its sequence), opened once for several questions."""
 
     def __init__(self, lake: Lake) -> None:
-        self._lake = lake
         self._connection = lake.open()
 
     def close(self) -> None:

@@ -42,12 +42,6 @@ def read_state(layout: Layout) -> dict[str, Any] | None:
     return state if "cli.stack.run" in name else None
 
 
-def running_profile(layout: Layout) -> str | None:
-    """The profile that runs, or None."""
-    state = read_state(layout)
-    return state["profile"] if state else None
-
-
 def up(
     profile: Annotated[str, typer.Option(help="live: play only, no Java. full: everything.")] = "full",
     lan: Annotated[bool, typer.Option("--lan", help="Open the web door to the local network.")] = False,

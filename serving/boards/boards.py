@@ -16,7 +16,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from contracts.identity import user_shard
-from contracts.ranking import pack, ticks_of, unpack
+from contracts.ranking import unpack
 from serving.boards.shards import Shards
 
 # Rows a page when a whole board is read; larger pages block the shard for longer than 1 ms.
@@ -71,21 +71,6 @@ class Boards:
         if quiz_id is None:
             return self.shards.clients[user_shard(user_id, len(self.shards))]
         return self._homes(quiz_id)[0]
-
-    async def add(
-        self,
-        key: str,
-        user_id: str,
-        points: int,
-        occurred_at_us: int,
-        anchor_us: int,
-        tick_us: int,
-        *,
-        quiz_id: str | None,
-    ) -> None:
-        """Set a user's place outright (rebuilds and joins without an answer); adding is record_answers' work."""
-        packed = pack(points, ticks_of(occurred_at_us, anchor_us, tick_us))
-        await self._home_of_user(quiz_id, user_id).zadd(key, {user_id: packed})
 
     async def participants(self, key: str, quiz_id: str | None) -> int:
         """How many users are on the board."""

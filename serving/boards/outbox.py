@@ -115,11 +115,3 @@ class Outbox:
             argv += (index[a.board], a.user_id, a.points, a.ticks)
         status, position, overflows = self._apply(keys=keys, args=argv)
         return status == b"applied", int(position), int(overflows)
-
-    def set_board_scores(self, board: str, scores: dict[str, int]) -> None:
-        """Replace a board outright (rebuilds)."""
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.delete(board)
-            if scores:
-                pipe.zadd(board, scores)
-            pipe.execute()
