@@ -27,6 +27,27 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class BoardPage:
+    """What a BoardReply needs of one board: rows, the asking user's row, its neighbours, the count."""
+
+    entries: tuple[Entry, ...]
+    participants: int
+    me: Entry | None = None
+    around: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RangePage:
+    """The page of a range, and what reading it took at the most. answers_as_of_us: the last ingest, where it was read."""
+
+    page: BoardPage
+    files: int = 0
+    bytes: int = 0
+    rows: int = 0
+    answers_as_of_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Where the answer comes from and how exact it is. `as_of` is always an instant."""
 

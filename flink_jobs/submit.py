@@ -246,12 +246,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def submit(arguments: argparse.Namespace) -> int:
     """`main` after its arguments. Raises LakeboardError."""
-    if (
-        arguments.local
-    ):  # the Java of this process runs the functions; it does not find their packages by itself
-        os.environ["PYTHONPATH"] = os.pathsep.join(
-            [sysconfig.get_path("purelib"), os.environ.get("PYTHONPATH", "")]
-        )
+    if arguments.local:
+        # The Java of this process runs the functions; it does not find their packages by itself.
+        known = os.environ.get("PYTHONPATH", "")
+        os.environ["PYTHONPATH"] = os.pathsep.join([sysconfig.get_path("purelib"), known])
     if arguments.rest_url and (job := running_job(arguments.rest_url)):
         print(json.dumps({"job": job, "submitted": False}))
         return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -22,11 +22,12 @@ from lake.files import FileCache
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a view reads at the most: data files, their bytes and rows."""
+    """What a view reads at the most: data files, their bytes and rows; and when the current snapshot was committed."""
 
     files: int = 0
     bytes: int = 0
     rows: int = 0
+    committed_at_us: int | None = None
 
 
 def snapshot_files(
@@ -66,7 +67,9 @@ class Lake:
         where: files that cannot hold such rows are not fetched; the query still has to filter.
         """
         table = load_table(self.catalog, name)
-        urls, scan = snapshot_files(table, snapshot_id, where) if table.current_snapshot() else ([], Scan())
+        current = table.current_snapshot()
+        urls, scan = snapshot_files(table, snapshot_id, where) if current else ([], Scan())
+        scan = replace(scan, committed_at_us=current.timestamp_ms * 1000 if current else None)
         if not urls:
             empty = schema_to_pyarrow(table.schema()).empty_table()
             connection.register(name, empty)
@@ -77,11 +80,6 @@ class Lake:
             f"read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
         )
         return scan
-
-    def committed_at_us(self, name: str) -> int | None:
-        """When a table's current snapshot was committed, UTC µs; None while it has none."""
-        snapshot = load_table(self.catalog, name).current_snapshot()
-        return None if snapshot is None else snapshot.timestamp_ms * 1000
 
     def open(self, snapshots: Mapping[str, int] | None = None) -> duckdb.DuckDBPyConnection:
         """A DuckDB with every table that exists as a view, at the given snapshots or the current ones."""

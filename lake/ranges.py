@@ -20,10 +20,11 @@ from contracts.boards import Scope
 from contracts.errors import BadInput, SystemMissing
 from contracts.periods import Span
 from contracts.ranking import RANGE_TICK_US
-from lake.open import Lake
-from lake.rankings import BoardPage, read_page
+from contracts.replies import RangePage
+from lake.open import Lake, Scan
+from lake.rankings import read_page
 
-# A query that needs more is refused by DuckDB instead of taking the machine: 30 M user-days fit.
+# A query that needs more is refused by DuckDB instead of taking the machine.
 MEMORY_LIMIT = "2GB"
 Held = tuple[str, int, int | None]
 """(user_id, points, reached_at_us) of a day that Redis holds."""
@@ -41,17 +42,6 @@ class Sources:
 
 
 @dataclass
-class Found:
-    """A page of the range's board, and what reading it took. answers_as_of_us: the last ingest; None if not asked."""
-
-    page: BoardPage
-    files: int = 0
-    bytes: int = 0
-    rows: int = 0
-    answers_as_of_us: int | None = None
-
-
-@dataclass
 class RangeQuery:
     """One query; `stop` ends it from another thread, within moments."""
 
@@ -62,12 +52,12 @@ class RangeQuery:
     sources: Sources
     _connection: duckdb.DuckDBPyConnection = field(init=False)
     _stopped: threading.Event = field(init=False, default_factory=threading.Event)
-    _found: Found = field(init=False)
+    _scans: list[Scan] = field(init=False, default_factory=list)
+    _answers_as_of_us: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._connection = duckdb.connect()
         self._connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
-        self._found = Found(BoardPage((), 0))
 
     def stop(self) -> None:
         """Interrupt what runs: `run` then raises."""
@@ -75,7 +65,7 @@ class RangeQuery:
         with suppress(duckdb.Error):  # closed: it has just ended
             self._connection.interrupt()
 
-    def run(self, k: int, user_id: str | None, m: int) -> Found:
+    def run(self, k: int, user_id: str | None, m: int) -> RangePage:
         """The board's page.
 
         Raises SystemMissing if HDFS is away or it was stopped, BadInput(range_too_large) if it needs too much memory.
@@ -91,7 +81,7 @@ class RangeQuery:
         finally:
             self._connection.close()
 
-    def _run(self, k: int, user_id: str | None, m: int) -> Found:
+    def _run(self, k: int, user_id: str | None, m: int) -> RangePage:
         parts = [part for part in (self._user_days(), self._answers(), self._held()) if part]
         self._connection.execute(
             f"CREATE VIEW totals AS SELECT 'range' AS period, DATE '1970-01-01' AS start, 'UTC' AS zone, 'range' AS scope, "
@@ -103,14 +93,17 @@ class RangeQuery:
         if self._stopped.is_set():
             raise duckdb.InterruptException("stopped before it began")
         self._connection.execute(f"CREATE TEMP TABLE board AS {exact}")
-        self._found.page = read_page(self._connection, "board", "true", [], k, user_id, m)
-        return self._found
+        return RangePage(
+            read_page(self._connection, "board", "true", [], k, user_id, m),
+            sum(scan.files for scan in self._scans),
+            sum(scan.bytes for scan in self._scans),
+            sum(scan.rows for scan in self._scans) + len(self.sources.held),
+            self._answers_as_of_us,
+        )
 
-    def _view(self, name: str, snapshot_id: int | None, where: BooleanExpression | None) -> None:
-        scan = self.lake.view(self._connection, name, snapshot_id, where)
-        self._found.files += scan.files
-        self._found.bytes += scan.bytes
-        self._found.rows += scan.rows
+    def _view(self, name: str, snapshot_id: int | None, where: BooleanExpression | None) -> Scan:
+        self._scans.append(self.lake.view(self._connection, name, snapshot_id, where))
+        return self._scans[-1]
 
     def _user_days(self) -> str:
         """One row per user: sums over the whole days that are settled."""
@@ -143,8 +136,7 @@ class RangeQuery:
             GreaterThanOrEqual("occurred_at", _iso(low)),  # type: ignore[call-arg, arg-type]
             LessThan("occurred_at", _iso(high)),  # type: ignore[call-arg, arg-type]
         )
-        self._view("answers", None, where)
-        self._found.answers_as_of_us = self.lake.committed_at_us("answers")
+        self._answers_as_of_us = self._view("answers", None, where).committed_at_us
         inside = " OR ".join(
             f"(occurred_at_us >= {one.start_us} AND occurred_at_us < {one.end_us})" for one in spans
         )
@@ -167,7 +159,6 @@ class RangeQuery:
             }
         )
         self._connection.register("held", table)
-        self._found.rows += len(users)
         return "SELECT user_id, points, reached_at_us FROM held"
 
 

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 
 import duckdb
 from pyiceberg.expressions import And, BooleanExpression, EqualTo
 
 from contracts.periods import iso_ms
-from contracts.replies import DEFAULT_K, DEFAULT_M, Entry
+from contracts.replies import DEFAULT_K, DEFAULT_M, BoardPage, Entry
 from lake.open import Lake
 
 _COLUMNS = "rank, user_id, points, reached_at_us"
-
-
-@dataclass(frozen=True, slots=True)
-class BoardPage:
-    """What a BoardReply needs from a settled board: rows, the asking user's row, its neighbours, the count."""
-
-    entries: tuple[Entry, ...]
-    participants: int
-    me: Entry | None = None
-    around: tuple[Entry, ...] = ()
 
 
 def _entries(rows: list[tuple[int, str, int, int | None]]) -> tuple[Entry, ...]:

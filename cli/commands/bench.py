@@ -27,6 +27,7 @@ def bench(
         there = sorted(path.stem.replace("_", "-") for path in (ROOT / "benchmarks").glob("*.py"))
         say(f"no benchmark {name!r}; there are {', '.join(there)}")
         raise typer.Exit(2)
+    python = ensure("test")  # first: it holds all of main
     prepare("full")
-    command = [str(ensure("test")), "-m", f"benchmarks.{module}", *context.args]
+    command = [str(python), "-m", f"benchmarks.{module}", *context.args]
     raise typer.Exit(subprocess.run(command, cwd=ROOT, env=child_env()).returncode)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from types import SimpleNamespace
 from typing import Any
 
 from contracts import ranges
@@ -20,20 +19,19 @@ from contracts.errors import BadInput, Retryable, SystemMissing
 from contracts.periods import Span, iso_ms, span
 from contracts.ranges import ANSWERS, REDIS, USER_DAYS, Part
 from contracts.ranking import RANGE_TICK_US, Total, floor_reached, rank, reached_at_us, unpack
-from contracts.replies import BoardReply, Entry, Provenance
+from contracts.replies import BoardPage, BoardReply, Entry, Provenance, RangePage
 from serving.connections import Connections
 from serving.leaderboards import live_boards, settled_boards
 from serving.sessions.store import now_us
 
-# A range over a year of user-days takes a second; a caller who waits longer should be told.
+# A caller who waits longer should be told.
 RANGE_WAIT_S = 30.0
 # Queries at once a process: each takes a core and up to lake.ranges.MEMORY_LIMIT.
 AT_ONCE = 2
-# How many may wait for those: about ten seconds of them.
+# How many may wait for those; the rest are told at once.
 WAITING = 20
 # Members that may be read from Redis for one range: a day board of more belongs into the lake first.
 HELD_MAX = 500_000
-_NO_FILES = {"files": 0, "bytes": 0, "answers_as_of_us": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,9 @@ class Settled:
     settlement: str
     snapshot: int | None
     created_at_us: int
-    rules: tuple[str, ...]
+
+
+NOTHING_SETTLED = Settled(frozenset(), "", None, 0)
 
 
 class Turns:
@@ -92,13 +92,13 @@ async def settled_days(connections: Connections, zone: str, first: date, last: d
         )
         found = frozenset(row[0] for row in await days.fetchall())
         newest = await sql.execute(
-            "select id, (snapshots->>'user_days')::bigint, (extract(epoch from created_at) * 1000000)::bigint, rule"
+            "select id, (snapshots->>'user_days')::bigint, (extract(epoch from created_at) * 1000000)::bigint"
             " from settlements order by id::bigint desc limit 1"
         )
         row = await newest.fetchone()
     if row is None or row[1] is None:
-        return Settled(frozenset(), "", None, 0, ())
-    return Settled(found, row[0], row[1], row[2], tuple(rule for rule in row[3].split(",") if rule))
+        return NOTHING_SETTLED
+    return Settled(found, *row)
 
 
 async def held_rows(
@@ -129,7 +129,7 @@ async def read_range(connections: Connections, turns: Turns, asked: Asked) -> di
     days, _ = ranges.split(asked.span, asked.zone)
     has_lake = settled_boards.has_lake(connections.settings)
     has_boards = asked.scope.kind in ("global", "quiz")
-    settled = Settled(frozenset(), "", None, 0, ())
+    settled = NOTHING_SETTLED
     if has_lake and days and has_boards:
         settled = await settled_days(connections, asked.zone, days[0], days[-1])
     kept = await _kept_days(connections, asked, [day for day in days if day not in settled.days])
@@ -152,9 +152,7 @@ async def read_range(connections: Connections, turns: Turns, asked: Asked) -> di
     def named(entry: Entry) -> Entry:
         return replace(entry, name=known.get(entry.user_id))
 
-    rules = settled.rules or await live_boards.rules_of(
-        connections, asked.scope.id if asked.scope.kind == "quiz" else None
-    )
+    rules = await live_boards.rules_of(connections, asked.scope.id if asked.scope.kind == "quiz" else None)
     reply = BoardReply(
         scope=str(asked.scope),
         period="range",
@@ -182,12 +180,10 @@ async def _kept_days(connections: Connections, asked: Asked, days: Sequence[date
 
 async def _query(
     connections: Connections, asked: Asked, parts: list[Part], settled: Settled, held: Sequence[Any]
-) -> Any:
+) -> RangePage:
     """The board's page; the query is interrupted when its time is over or its caller goes."""
     if all(part.source == REDIS for part in parts):
-        return SimpleNamespace(
-            page=await asyncio.to_thread(_page_of, asked, held), rows=len(held), **_NO_FILES
-        )
+        return RangePage(await asyncio.to_thread(_page_of, asked, held), rows=len(held))
     lake_ranges = settled_boards.room("lake.ranges")
     sources = lake_ranges.Sources(
         days=[part.day for part in parts if part.source == USER_DAYS],
@@ -198,15 +194,16 @@ async def _query(
     lake = settled_boards.the_lake(connections.settings)
     query = lake_ranges.RangeQuery(lake, asked.scope, asked.zone, asked.span, sources)
     try:
-        return await settled_boards.bounded(
+        found: RangePage = await settled_boards.bounded(
             query.run, asked.k, asked.user_id or None, asked.m, seconds=RANGE_WAIT_S
         )
+        return found
     except (asyncio.CancelledError, SystemMissing):
         query.stop()
         raise
 
 
-def _page_of(asked: Asked, held: Sequence[tuple[str, int, int | None]]) -> Any:
+def _page_of(asked: Asked, held: Sequence[tuple[str, int, int | None]]) -> BoardPage:
     """The page of days that Redis holds alone: profile `live` has no DuckDB. Cost: O(n log n) of their rows."""
     sums: dict[str, tuple[int, int | None]] = {}
     for user, points, reached in held:
@@ -228,21 +225,19 @@ def _page_of(asked: Asked, held: Sequence[tuple[str, int, int | None]]) -> Any:
     ]
     me = next((entry for entry in entries if entry.user_id == asked.user_id), None)
     near = entries[max(me.rank - 1 - asked.m, 0) : me.rank + asked.m] if me else []
-    return SimpleNamespace(
-        entries=tuple(entries[: asked.k]), participants=len(entries), me=me, around=tuple(near)
-    )
+    return BoardPage(tuple(entries[: asked.k]), len(entries), me, tuple(near))
 
 
 def _provenance(
-    parts: list[Part], settled: Settled, found: Any, as_of_us: int, rules: tuple[str, ...], whole: Span
+    parts: list[Part], settled: Settled, found: RangePage, as_of_us: int, rules: tuple[str, ...], whole: Span
 ) -> Provenance:
     """Where the rows come from; `as_of` is the oldest look among the sources."""
     used = {part.source for part in parts}
     looks = [as_of_us]
     if USER_DAYS in used:
         looks.append(settled.created_at_us)
-    if ANSWERS in used and found.answers_as_of_us is not None:
-        looks.append(found.answers_as_of_us)
+    if ANSWERS in used:
+        looks.append(found.answers_as_of_us or 0)  # nothing was ever ingested: as of no time at all
     only_lake, only_redis = used <= {USER_DAYS, ANSWERS}, used == {REDIS}
     state = "settled" if used == {USER_DAYS} else "provisional"
     return Provenance(
@@ -255,7 +250,7 @@ def _provenance(
     )
 
 
-def _explained(parts: list[Part], found: Any, seconds: float) -> dict[str, Any]:
+def _explained(parts: list[Part], found: RangePage, seconds: float) -> dict[str, Any]:
     """The source of each day and edge, and what reading took."""
     return {
         "parts": [

@@ -166,7 +166,7 @@ _RANGE_EXAMPLE = {
     summary="A board over any range of time",
     responses=documented(
         _RANGE_EXAMPLE,
-        s404="board_not_kept unknown_quiz",
+        s404="board_not_kept unknown_quiz not_found",
         s422="unknown_scope wrong_start range_too_large invalid_id invalid_field",
         s503="system_missing overloaded",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,6 @@ def ranges_of(chance: random.Random, zone: str) -> Iterator[tuple[str, str]]:
             (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)).replace(tzinfo=UTC)
             for at in (low, high)
         ]
-        from datetime import timezone
-
         yield tuple(one.astimezone(timezone(step)).isoformat() for one in form)  # type: ignore[misc]
 
 
@@ -104,6 +102,8 @@ def assert_ranges(api: ApiProcess, answers: list[model.Answer], chance: random.R
             rows = expected(answers, scope, instant_of(low, zone), instant_of(high, zone))
             assert rows_shown(rows) == shown(body["entries"]), (SEED, scope, zone, low, high)
             assert len(rows) == body["participants"]
+            assert ["speed@1"] == body["provenance"]["rules"]
+            assert body["provenance"]["as_of"] > "2026"
             sources |= {part["source"] for part in body.get("explain", {}).get("parts", ())}
             sources.add(body["provenance"]["source"])
             if rows:

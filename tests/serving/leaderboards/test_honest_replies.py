@@ -152,9 +152,8 @@ def test_a_settled_board_without_postgres_or_hdfs_says_so(tmp_path: Path, valkey
     api = ApiProcess(tmp_path / "api", record.valkey_urls, record.postgres_url, nobody)
     try:
         path = f"{api.url}/v1/leaderboards/global/daily/2024-03-04"
-        began = time.monotonic()
-        assert (503, "system_missing") == code_of(httpx.get(path, timeout=60))
-        assert time.monotonic() - began < 30, "the caller waited for HDFS"
+        # hdfs-native alone would take 180 s.
+        assert (503, "system_missing") == code_of(httpx.get(path, timeout=30))
         postgres.kill()
         assert (503, "system_missing") == code_of(httpx.get(path, timeout=60))
     finally:
