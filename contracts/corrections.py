@@ -1,7 +1,8 @@
 """Corrections: what changes the meaning of answers that stay as they are (CONTRACTS C9, D4).
 
-A rule change, a removal or a deletion is an event `correction.v1` of its own, with a dense id; `answers` is never
-rewritten. Boards sum the points stamped in an answer, unless a correction covers it: `points_under` is that decision.
+A rule change, a removal, a deletion or the retraction of one of these is an event `correction.v1` of its own, with a
+dense id; `answers` is never rewritten. Boards sum the points stamped in an answer, unless a correction covers it:
+`points_under` is that decision, contracts/correction_sql.py its copy as SQL.
 Pure; the ids' order is the order of decisions, so the last one that covers an answer holds.
 """
 
@@ -16,12 +17,12 @@ from contracts.errors import BadInput
 from contracts.events import AnswerEvent, Field, decode_fields, encode_fields, schema_of
 
 CORRECTION_TYPE = "correction.v1"
-RULE_CHANGE, REMOVAL, DELETION = "rule_change", "removal", "deletion"
-KINDS = (RULE_CHANGE, REMOVAL, DELETION)
+RULE_CHANGE, REMOVAL, DELETION, RETRACTION = "rule_change", "removal", "deletion", "retraction"
+KINDS = (RULE_CHANGE, REMOVAL, DELETION, RETRACTION)
 
 CORRECTION_FIELDS: tuple[Field, ...] = (
     Field("correction_id", "i64", "dense, from 1: the order of decisions"),
-    Field("kind", "str", "rule_change, removal or deletion"),
+    Field("kind", "str", "rule_change, removal, deletion or retraction"),
     Field("decided_at_us", "i64", "when it was decided, UTC µs"),
     Field("reason", "str", "why, for those who read a settlement"),
     Field("quiz_id", "opt_str", "only answers of this quiz; null for all"),
@@ -29,6 +30,7 @@ CORRECTION_FIELDS: tuple[Field, ...] = (
     Field("from_us", "opt_i64", "only answers from this instant on, UTC µs; null for all"),
     Field("to_us", "opt_i64", "only answers before this instant, UTC µs; null for all"),
     Field("rule", "opt_str", "rule_change: the rule that scores them now, name@version"),
+    Field("retracts", "opt_i64", "retraction: the earlier correction that no longer holds"),
 )
 
 
@@ -45,6 +47,7 @@ class Correction:
     from_us: int | None = None
     to_us: int | None = None
     rule: str | None = None
+    retracts: int | None = None
 
 
 def checked(correction: Correction) -> Correction:
@@ -63,6 +66,10 @@ def checked(correction: Correction) -> Correction:
         wrong = "a deletion names its user"
     elif kind == REMOVAL and correction.user_id is None and correction.quiz_id is None:
         wrong = "a removal names a user or a quiz"
+    elif (kind == RETRACTION) != (correction.retracts is not None):
+        wrong = "a retraction names the correction that it retracts, nothing else does"
+    elif correction.retracts is not None and not 0 < correction.retracts < correction.correction_id:
+        wrong = f"it retracts {correction.retracts}, which is not an earlier correction"
     elif (
         correction.from_us is not None
         and correction.to_us is not None
@@ -99,6 +106,16 @@ def covers(correction: Correction, answer: AnswerEvent) -> bool:
     )
 
 
+def holding(corrections: Iterable[Correction]) -> list[Correction]:
+    """The rule changes and removals that still hold, in order of decision.
+
+    A retraction takes back a rule change or a removal; a retraction is final (decide again to have the change again).
+    """
+    ordered = sorted(corrections, key=lambda one: one.correction_id)
+    gone = {one.retracts for one in ordered if one.kind == RETRACTION}
+    return [one for one in ordered if one.kind in (RULE_CHANGE, REMOVAL) and one.correction_id not in gone]
+
+
 def points_under(corrections: Iterable[Correction], answer: AnswerEvent) -> int | None:
     """What an answer counts on boards: its stamped points, a changed rule's, or None where it was removed.
 
@@ -106,8 +123,8 @@ def points_under(corrections: Iterable[Correction], answer: AnswerEvent) -> int 
     (CONTRACTS D7). corrections: any order.
     """
     rule: str | None = None
-    for correction in sorted(corrections, key=lambda one: one.correction_id):
-        if correction.kind == DELETION or not covers(correction, answer):
+    for correction in holding(corrections):
+        if not covers(correction, answer):
             continue
         if correction.kind == REMOVAL:
             return None

@@ -93,6 +93,8 @@ TITLES: dict[str, str] = {
     "range_too_large": "The range has more rows than one request may read",
     "board_not_kept": "Redis does not keep this board and there is no lake in this profile",
     "unknown_settlement": "There is no such settlement",
+    "unknown_correction": "There is no such correction, or it no longer holds",
+    "too_many_corrections": "More corrections hold than one board may have",
     "unknown_zone": "This is not an IANA time zone",
     "period_not_ended": "The period has not ended",
     "system_missing": "A system that is needed does not answer",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from contracts.periods import span
@@ -12,6 +12,7 @@ GRACE_US = 60_000_000
 """A day's barrier is sent this long after its end: a batch accepted before midnight has then been recorded."""
 FIRST_REASON = "period_ended"
 LATE_REASON = "late_answers"
+CORRECTION_REASON = "corrections"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,10 @@ class Settlement:
     periods: tuple[PeriodVersion, ...]
     snapshots: Mapping[str, int]
     last_seq: Mapping[int, int]
+    last_correction: int = 0
+    """The greatest correction that its boards know."""
+    changes: Mapping[str, int] = field(default_factory=dict)
+    """An adjustment's diff in short: boards, rows, and the sum of points, that changed (table ranking_changes)."""
 
 
 def state_of(period: str, start: date, zone: str, now_us: int, settled: bool) -> str:

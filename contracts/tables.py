@@ -52,6 +52,24 @@ _COLUMNS: dict[str, tuple[str, str]] = {
         "  plays BIGINT COMMENT 'counted answers',\n  misses BIGINT COMMENT 'wrong answers'",
         "day",
     ),
+    "user_months": (
+        "  scope STRING COMMENT 'global or quiz:ID',\n  zone STRING COMMENT 'IANA zone of the scope',\n"
+        "  month DATE COMMENT 'first day of the local month',\n"
+        "  user_no BIGINT COMMENT 'the user',\n  points BIGINT COMMENT 'sum of its user-days',\n"
+        "  reached_at_us BIGINT COMMENT 'greatest of its user-days, not floored; null at 0 points',\n"
+        "  plays BIGINT COMMENT 'counted answers',\n  misses BIGINT COMMENT 'wrong answers'",
+        "month",
+    ),
+    "ranking_changes": (
+        "  settlement_id STRING COMMENT 'the adjustment that changed it',\n"
+        "  period STRING COMMENT 'daily, weekly or monthly',\n  start DATE COMMENT 'first local day',\n"
+        "  zone STRING COMMENT 'IANA zone of the scope',\n  scope STRING COMMENT 'global or quiz:ID',\n"
+        "  user_id STRING COMMENT 'the user',\n  user_no BIGINT COMMENT 'its number',\n"
+        "  rank_before BIGINT COMMENT 'null: was not on the board',\n"
+        "  rank_after BIGINT COMMENT 'null: is no longer on the board',\n"
+        "  points_before BIGINT COMMENT 'as published before',\n  points_after BIGINT COMMENT 'as published now'",
+        "",
+    ),
     "rankings": (
         "  period STRING COMMENT 'daily, weekly or monthly',\n  start DATE COMMENT 'first local day',\n"
         "  zone STRING COMMENT 'IANA zone of the scope',\n  scope STRING COMMENT 'global or quiz:ID',\n"

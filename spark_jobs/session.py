@@ -23,6 +23,7 @@ _LAYOUT = {
         "'write.parquet.bloom-filter-max-bytes'='65536')",
     ),
     "user_days": ("WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY scope, user_no",),
+    "user_months": ("WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY scope, user_no",),
 }
 # Closing a file asks the NameNode whether the DataNode has reported its last block, and sleeps if not yet. The default
 # first sleep (400 ms, 5 tries) made each small file cost half a second: EdNet's 2,300 files took 15 minutes. The
