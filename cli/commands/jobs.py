@@ -111,8 +111,9 @@ def _run(name: str, arguments: list[str], capture: bool = False) -> subprocess.C
         if lacking:
             return subprocess.CompletedProcess(command, lacking)
     done = subprocess.run(command, env=env, text=True, stdout=subprocess.PIPE if capture else None)
-    if name in PUBLISHING and not done.returncode:
-        done.returncode = _redis_follows(python, env)
+    # Exit 1 may mean that some days are incomplete: others were published.
+    if name in PUBLISHING and done.returncode in (0, 1):
+        done.returncode = _redis_follows(python, env) or done.returncode
     return done
 
 
