@@ -7,8 +7,13 @@ the rows below it, so a batch that is run again writes nothing twice.
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
+import time
+from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -23,7 +28,9 @@ from contracts.events import (
     barrier_spark_schema,
     spark_schema,
 )
-from spark_jobs.locks import INGEST, advisory_lock
+from spark_jobs.lake_job import UNCHANGED_EXIT_HELP, checkpoint_of, lake_arguments, run_on_lake
+from spark_jobs.locks import INGEST, SETTLE, advisory_lock
+from spark_jobs.session import create_tables, has_tables
 
 OFFSETS_PROPERTY = "kafka-offsets"
 # Bounds a batch's memory: 300,000 events of about 500 bytes. Lower costs more commits, higher more heap.
@@ -172,6 +179,23 @@ def offsets_in(spark: SparkSession, table: str) -> dict[int, int]:
     return {int(partition): offset for partition, offset in json.loads(found[0][0]).items()} if found else {}
 
 
+def carry_offsets(spark: SparkSession, table: str) -> None:
+    """Say in a table's newest snapshot which offsets are in, so that all older ones may expire.
+
+    Compaction makes snapshots that do not say it. Nothing is written where the newest one says it already; else nothing
+    but the property is. The caller holds the ingest lock.
+    """
+    known = offsets_in(spark, table)
+    newest = spark.sql(
+        f"SELECT s.summary['{OFFSETS_PROPERTY}'] FROM {names.table(table)}.snapshots s "
+        f"JOIN {names.table(table)}.refs r ON r.snapshot_id = s.snapshot_id WHERE r.name = 'main'"
+    ).collect()
+    if known and newest[0][0] is None:
+        spark.table(names.table(table)).limit(0).writeTo(names.table(table)).option(
+            f"snapshot-property.{OFFSETS_PROPERTY}", json.dumps(known)
+        ).append()
+
+
 def _new_rows(decoded: DataFrame, known: dict[int, int]) -> DataFrame:
     below = [
         (F.col("kafka_partition") == partition) & (F.col("kafka_offset") < offset)
@@ -248,3 +272,37 @@ def ingest(spark: SparkSession, *, postgres_url: str, bootstrap: str, checkpoint
         )
         query.awaitTermination()
         return sum(progress["numInputRows"] for progress in query.recentProgress)
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="ingest_answers", description="Take every committed answer from Kafka into the lake"
+    )
+    parser.add_argument("--unchanged-exit", type=int, default=0, metavar="CODE", help=UNCHANGED_EXIT_HELP)
+    lake_arguments(parser, "kafka-bootstrap")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit 0, or the code asked for if no record came; 1: a check failed; 3: a system is missing."""
+    args, begun = _arguments(argv), time.monotonic()
+
+    def work(spark: SparkSession, postgres_url: str) -> tuple[int, dict[str, Any]]:
+        if not has_tables(spark):
+            # A settlement makes them too; two at once would collide in the catalog.
+            with advisory_lock(postgres_url, SETTLE):
+                create_tables(spark)
+        records = ingest(
+            spark,
+            postgres_url=postgres_url,
+            bootstrap=args.kafka_bootstrap,
+            checkpoint=checkpoint_of(args.warehouse),
+        )
+        document = {"records": records, "seconds": round(time.monotonic() - begun, 1)}
+        return (0 if records else args.unchanged_exit), document
+
+    return run_on_lake("ingest_answers", args, work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

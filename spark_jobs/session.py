@@ -100,6 +100,11 @@ def create_tables(spark: SparkSession) -> None:
             spark.sql(f"ALTER TABLE {names.table(name)} {change}")
 
 
+def has_tables(spark: SparkSession) -> bool:
+    """True if no table of the lake is missing."""
+    return all(spark.catalog.tableExists(names.table(name)) for name in TABLES)
+
+
 def snapshot_id(spark: SparkSession, name: str) -> int | None:
     """Current snapshot of a table's main branch; None while it has none."""
     rows = spark.sql(f"SELECT snapshot_id FROM {names.table(name)}.refs WHERE name = 'main'").collect()

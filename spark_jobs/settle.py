@@ -34,6 +34,7 @@ from spark_jobs.barriers import AskBarriers, Sequences, http_barriers, read_sequ
 from spark_jobs.day_frames import Period, days_of
 from spark_jobs.ingest_answers import ingest
 from spark_jobs.ingest_corrections import in_force, wait_for_corrections
+from spark_jobs.lake_job import UNCHANGED_EXIT_HELP, checkpoint_of
 from spark_jobs.locks import SETTLE, advisory_lock
 from spark_jobs.publication import Publication, Seconds
 from spark_jobs.roll_up_users import GLOBAL_ZONE
@@ -209,6 +210,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--local-dir", required=True, type=Path, help="folder for Spark's spilled blocks")
     parser.add_argument("--shards", required=True, type=int, help="number of Redis shards")
     parser.add_argument("--wait-s", type=float, default=WAIT_S)
+    parser.add_argument("--unchanged-exit", type=int, default=0, metavar="CODE", help=UNCHANGED_EXIT_HELP)
     parser.add_argument(
         "--json", action="store_true", help="accepted for uniformity: the output is always JSON"
     )
@@ -216,7 +218,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit 0 if every ended period is settled, 1 if one is incomplete or a check failed, 3 if a system is missing."""
+    """Exit 0 if every ended period is settled, 1 if one is incomplete or a check failed, 3 if a system is missing.
+
+    With --unchanged-exit, that code instead of 0 if nothing was published.
+    """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     logging.getLogger("py4j").setLevel(logging.WARNING)
     args = _arguments(argv)
@@ -238,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bootstrap=args.kafka_bootstrap,
         shards=args.shards,
         wait_s=args.wait_s,
-        checkpoint=f"{args.warehouse.rstrip('/')}/_checkpoints/ingest_answers",
+        checkpoint=checkpoint_of(args.warehouse),
         ask_barriers=http_barriers(args.api_url, args.importer_key_file.read_text().strip()),
         now_us=lambda: time.time_ns() // 1000,
     )
@@ -251,7 +256,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         spark.stop()
     print(json.dumps(result))
-    return 1 if any(item["why"] == "incomplete" for item in result["skipped"]) else 0
+    if any(item["why"] == "incomplete" for item in result["skipped"]):
+        return 1
+    return 0 if result["settled"] else args.unchanged_exit
 
 
 if __name__ == "__main__":
