@@ -1,56 +1,66 @@
-"""The factory of the leaderboards DAGs: one task a DAG, one `./lakeboard job settle` line a task."""
+"""The three DAGs that settle: daily when answers came in, weekly and monthly when daily boards were published; all by time."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import timedelta
 
-from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param
+from airflow.sdk import DAG, Asset
+from one_line import ANSWERS, DAILY_BOARDS, UNCHANGED, Doc, day_params, days_back, one_line_dag
 
-ROOT = Path(__file__).resolve().parents[1]
-# Minutes after midnight UTC: past the grace (60 s) and the relay's lag; one DAG after the other, not at once.
-SCHEDULES = {"daily": "5 0 * * *", "weekly": "15 0 * * 1", "monthly": "25 0 1 * *"}
-# A day or nothing: what a trigger says goes into a shell line.
-DAY = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$"
-RETRIES = 3
-RETRY_DELAY = timedelta(minutes=5)
-# The settled span as Jinja: the data interval's first and last day, or the run's own `from` and `to`.
-FIRST = "{{ params.get('from') or data_interval_start.strftime('%Y-%m-%d') }}"
-LAST = "{{ params.get('to') or (data_interval_end - macros.timedelta(days=1)).strftime('%Y-%m-%d') }}"
-DOC = """\
-### Settle {period} leaderboards
 
-**Purpose**: publish the exact {period} boards (global and each quiz) of the periods that have ended.
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """When a kind of period is settled. days: how far its window trails."""
 
-**Inputs**: topic `answers.v1`, barriers from the api. **Outputs**: `rankings`, `user_days`, a settlement in Postgres.
+    crons: tuple[str, ...]
+    days: int
+    woken_by: Asset
+    when: str
+    emits: Asset | None = None
 
-**Rerun**: clear the task, or trigger with `from` and `to` (days, inclusive). What is settled is not settled again;
-answers that came late are published as the next version.
 
-**Who is affected when it is late**: readers of ended {period} boards see them as `provisional` until it has run.
-"""
+# Minutes after midnight UTC: past the grace (60 s) and the relay's lag; one DAG after the other, not at once. A quiz's
+# zone may end its day 12 hours after UTC's: the day after looks again, and a window reaches back over both.
+KINDS = {
+    "daily": Kind(
+        ("5 0 * * *", "5 12 * * *"),
+        3,
+        ANSWERS,
+        "at 00:05 and 12:05 UTC, and when ingest has new answers",
+        DAILY_BOARDS,
+    ),
+    "weekly": Kind(
+        ("15 0 * * 1,2",), 8, DAILY_BOARDS, "at 00:15 UTC on Mondays and Tuesdays, and after daily boards"
+    ),
+    "monthly": Kind(
+        ("25 0 1,2 * *",), 32, DAILY_BOARDS, "at 00:25 UTC on the 1st and 2nd, and after daily boards"
+    ),
+}
 
 
 def leaderboards(period: str) -> DAG:
-    """The DAG `leaderboards_<period>`; without catch-up, since one run settles every period its span touches."""
-    with DAG(
-        dag_id=f"leaderboards_{period}",
-        # Not the bare cron: since Airflow 3 that gives an empty interval, and the span would be the run's own day.
-        schedule=CronDataIntervalTimetable(SCHEDULES[period], timezone="UTC"),
-        start_date=datetime(2024, 1, 1, tzinfo=UTC),
-        catchup=False,
-        # The job holds a lock from branch to settlement; a second run would only wait for it.
-        max_active_runs=1,
-        default_args={"owner": "lakeboard", "retries": RETRIES, "retry_delay": RETRY_DELAY},
-        params={name: Param("", type="string", pattern=DAY) for name in ("from", "to")},
-        tags=["lakeboard", "leaderboards", period],
-        doc_md=DOC.format(period=period),
-    ) as dag:
-        BashOperator(
-            task_id="settle",
-            cwd=str(ROOT),
-            bash_command=f"./lakeboard job settle --period {period} --from {FIRST} --to {LAST}",
-            doc_md=f"One Spark application settles every {period} period of the span.",
-        )
-    return dag
+    """The DAG `leaderboards_<period>`."""
+    kind = KINDS[period]
+    doc = Doc(
+        title=f"Settle {period} leaderboards",
+        purpose=f"publish the exact {period} boards (global and each quiz) of the periods that have ended.",
+        inputs="topic `answers.v1`, barriers from the api",
+        outputs="`rankings`, roll-ups `user_days` and `user_months`, a settlement in Postgres",
+        runs=f"{kind.when}, over the last {kind.days} days",
+        rerun="clear the task, or trigger with `from` and `to` (days, inclusive). What is settled is not settled again; "
+        "answers that came late are published as the next version. A run that finds nothing new is shown as skipped.",
+        affected=f"readers of ended {period} boards see them as `provisional` until it has run.",
+    )
+    return one_line_dag(
+        f"leaderboards_{period}",
+        f"./lakeboard job settle --period {period} {days_back(kind.days)} --unchanged-exit {UNCHANGED}",
+        doc,
+        crons=kind.crons,
+        timeout=timedelta(hours=2),
+        next_step="./lakeboard status; docs/runbooks/backfill.md says what an incomplete day lacks; then clear the task",
+        tags=("leaderboards", period),
+        params=day_params(),
+        woken_by=kind.woken_by,
+        emits=kind.emits,
+    )

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +18,8 @@ from cli.jars import ensure_jars
 from cli.java import java_home
 from cli.places import ROOT
 from cli.stack.layout import Layout, layout_from
+from contracts.errors import BadInput
+from contracts.periods import ENDING_PERIODS, next_start, parse_day
 from contracts.settings import without_password
 
 # The stack's arguments that each job takes; the user's own come after and win.
@@ -78,6 +82,47 @@ def settle(
       ./lakeboard settle --from 2026-01-01 --to 2026-01-31
     """
     raise typer.Exit(run_job("settle", ["--from", first, "--to", last, *(["--json"] if json_ else [])]))
+
+
+def backfill(
+    month: Annotated[str, typer.Option(help="The month, YYYY-MM.")],
+    json_: Annotated[bool, typer.Option("--json", help="The job's document on standard output.")] = False,
+) -> None:
+    """Settle every ended day, week and month that a month touches; without Airflow. Exit 1: days are incomplete.
+
+    What is settled stays; answers that came late become the next version. Run again after a cut.
+
+    \b
+    Examples:
+      ./lakeboard backfill --month 2026-01
+      ./lakeboard backfill --month 2026-01 --json
+    """
+    try:
+        first = parse_day(f"{month}-01")
+    except BadInput:
+        say(f"--month {month} is not YYYY-MM")
+        raise typer.Exit(2) from None
+    last = next_start("monthly", first) - timedelta(days=1)
+    code, document = run_job_for_document("settle", ["--from", str(first), "--to", str(last)])
+    if document is not None:
+        print(json.dumps(document) if json_ else _backfilled(first, last, document))
+    raise typer.Exit(code)
+
+
+def _backfilled(first: date, last: date, document: dict[str, Any]) -> str:
+    """What a settle job's document says, in a few lines, the next command last."""
+    counts = Counter(one["period"] for one in document["settled"])
+    parts = [f"{counts[period]} {period}" for period in ENDING_PERIODS if counts[period]]
+    lines = [f"{first} to {last}: {', '.join(parts) or 'nothing new'} published"]
+    incomplete = [one for one in document["skipped"] if one["why"] == "incomplete"]
+    if waiting := len(document["skipped"]) - len(incomplete):
+        lines.append(f"{waiting} periods have not ended")
+    if incomplete:
+        lines.append(f"{len(incomplete)} periods are incomplete, the first lacks {incomplete[0]['missing']}")
+        lines.append("next: ./lakeboard status (the relay's lag), then the same command again")
+    else:
+        lines.append(f"next: ./lakeboard reconcile --from {first} --to {last}")
+    return "\n".join(lines)
 
 
 # Jobs that publish boards: what they adjust, Redis' boards must follow.

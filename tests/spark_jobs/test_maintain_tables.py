@@ -100,11 +100,9 @@ def test_maintained_tables_say_what_they_said(lake: Lake, broker: Broker, outbox
             _rows_at(lake, name, snapshot)  # raises if its files are gone
 
     again = maintain(lake.spark, lake.postgres_url, older_than_days=0)
+    quiet = {"compacted_files": 0, "tagged": 0, "snapshots_expired": 0, "orphans_removed": 0}
     for one in again["tables"].values():
-        assert (
-            0 == one["compacted_files"] == one["tagged"] == one["orphans_removed"] == one["snapshots_expired"]
-        )
-        assert one["before"] == one["after"]
+        assert {**one, **quiet, "after": one["before"]} == one
     take_in([], lake.new_checkpoint())
     found = lake.spark.table(names.table("answers"))
     assert (70, 70) == (found.count(), found.select("event_id").distinct().count())
