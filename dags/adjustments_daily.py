@@ -6,6 +6,7 @@ from one_line import UNCHANGED, Doc, day_params, days_back, one_line_dag
 
 dag = one_line_dag(
     "adjustments_daily",
+    "settle",
     f"./lakeboard job settle {days_back(40)} --unchanged-exit {UNCHANGED}",
     Doc(
         title="Adjust boards for late answers",

@@ -13,6 +13,7 @@ MONTH_BACK = (
 
 dag = one_line_dag(
     "archive_monthly",
+    "archive",
     f"./lakeboard job archive_month --month {MONTH_BACK}",
     Doc(
         title="Archive a month",

@@ -6,6 +6,7 @@ from one_line import ANSWERS, UNCHANGED, Doc, one_line_dag
 
 dag = one_line_dag(
     "ingest_hourly",
+    "ingest",
     f"./lakeboard job ingest_answers --unchanged-exit {UNCHANGED}",
     Doc(
         title="Ingest answers",

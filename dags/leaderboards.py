@@ -54,6 +54,7 @@ def leaderboards(period: str) -> DAG:
     )
     return one_line_dag(
         f"leaderboards_{period}",
+        "settle",
         f"./lakeboard job settle --period {period} {days_back(kind.days)} --unchanged-exit {UNCHANGED}",
         doc,
         crons=kind.crons,

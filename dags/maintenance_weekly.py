@@ -6,6 +6,7 @@ from one_line import Doc, one_line_dag
 
 dag = one_line_dag(
     "maintenance_weekly",
+    "maintain",
     "./lakeboard job maintain_tables",
     Doc(
         title="Maintain tables",

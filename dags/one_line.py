@@ -72,6 +72,7 @@ def day_params() -> dict[str, Param]:
 
 def one_line_dag(
     dag_id: str,
+    task_id: str,
     line: str,
     doc: Doc,
     *,
@@ -106,7 +107,7 @@ def one_line_dag(
         doc_md=doc.markdown(),
     ) as dag:
         BashOperator(
-            task_id=dag_id.rpartition("_")[0],
+            task_id=task_id,
             cwd=str(ROOT),
             bash_command=line,
             skip_on_exit_code=UNCHANGED,

@@ -6,6 +6,7 @@ from one_line import Doc, day_params, days_back, one_line_dag
 
 dag = one_line_dag(
     "reconcile_daily",
+    "reconcile",
     f"./lakeboard reconcile {days_back(8)}",
     Doc(
         title="Reconcile",

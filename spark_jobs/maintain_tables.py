@@ -110,9 +110,9 @@ def maintain(
         branches = _audit_branches(spark)
         if not dry_run:
             publish.drop_branches(spark)  # whoever made one held the lock, and is gone
-        for name in tables:
-            cutoff = datetime.now(UTC) - timedelta(days=older_than_days)
-            one = _Table(spark, name, cutoff, named.get(name, {}))
+        # A table that nobody has written yet has nothing to maintain.
+        for name in (one for one in tables if snapshot_id(spark, one) is not None or one in named):
+            one = _Table(spark, name, timedelta(days=older_than_days), named.get(name, {}))
             with advisory_lock(postgres_url, INGEST) if name in INGESTED else nullcontext():
                 before = size_of(spark, name)
                 steps = one.look() if dry_run else one.maintain(before)
@@ -141,8 +141,8 @@ def maintain(
 class _Table:
     """The steps on one table, whose locks the caller holds."""
 
-    def __init__(self, spark: SparkSession, name: str, cutoff: datetime, named: dict[int, str]) -> None:
-        self.spark, self.name, self.cutoff = spark, name, cutoff
+    def __init__(self, spark: SparkSession, name: str, keep: timedelta, named: dict[int, str]) -> None:
+        self.spark, self.name, self.keep = spark, name, keep
         self.table, self.call_name = names.table(name), f"{names.NAMESPACE}.{name}"
         tagged = {
             row[0]
@@ -151,11 +151,15 @@ class _Table:
         self.named = named
         self.to_tag, self.lost = unnamed(named, tagged, set(_snapshots(spark, name)))
 
+    def _cutoff(self) -> datetime:
+        """Asked for late: what compaction has just replaced is old too where nothing is to be kept."""
+        return datetime.now(UTC) - self.keep
+
     def look(self) -> dict[str, Any]:
         """What `maintain` would do, by the same rules; writes nothing."""
         kept = {row[0] for row in self.spark.sql(f"SELECT snapshot_id FROM {self.table}.refs").collect()}
         found = _snapshots(self.spark, self.name)
-        old = {one for one, committed in found.items() if committed < self.cutoff}
+        old = {one for one, committed in found.items() if committed < self._cutoff()}
         return {
             "compacted_files": self._small_files(),
             "tagged": len(self.to_tag),
@@ -164,7 +168,7 @@ class _Table:
         }
 
     def maintain(self, before: Size) -> dict[str, Any]:
-        """All steps in order: what must stay is tagged and stamped before anything expires."""
+        """All steps in order: what must stay is tagged, stamped and checked before anything expires."""
         known = offsets_in(self.spark, self.name)
         for snapshot, settlement in self.to_tag.items():
             tag = names.settlement_tag(settlement)
@@ -174,7 +178,6 @@ class _Table:
         self._check(before, known)
         expired = self._expire()
         orphans = self._orphans(dry_run=False)
-        self._check(before, known)
         return {
             "compacted_files": compacted,
             "tagged": len(self.to_tag),
@@ -216,7 +219,7 @@ class _Table:
         before = set(_snapshots(self.spark, self.name))
         self.spark.sql(
             f"CALL {names.CATALOG}.system.expire_snapshots(table => '{self.call_name}', "
-            f"older_than => TIMESTAMP '{self.cutoff:%Y-%m-%d %H:%M:%S.%f}', retain_last => 1, stream_results => true)"
+            f"older_than => TIMESTAMP '{self._cutoff():%Y-%m-%d %H:%M:%S.%f}', retain_last => 1, stream_results => true)"
         ).collect()
         left = set(_snapshots(self.spark, self.name))
         if gone := (before - left) & self.named.keys():
