@@ -48,6 +48,7 @@ def test_wrong_use_exits_2() -> None:
     assert run("no_such_command").returncode == 2
     assert run("test", "no_such_kind").returncode == 2
     assert run("doctor", "--profile", "huge").returncode == 2
+    assert run("backfill", "--month", "2026-13").returncode == 2
 
 
 def test_doctor_prints_one_json_document() -> None:
