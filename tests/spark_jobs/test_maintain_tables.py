@@ -81,13 +81,7 @@ def test_maintained_tables_say_what_they_said(
     boards_2, named_2 = boards_in(lake), _named(lake, "2")
     assert boards_1 != boards_2
     table = names.table("rankings")
-    lake.spark.sql(f"ALTER TABLE {table} CREATE BRANCH `{names.audit_branch('9')}`")
-    data = Path(lake.warehouse.removeprefix("file://")) / names.NAMESPACE / "rankings" / "data"
-    orphan, young = data / "orphan.parquet", data / "young.parquet"
-    for path in (orphan, young):
-        path.write_bytes(b"left by a task that was killed")
-    os.utime(orphan, (time.time() - FOUR_DAYS_S,) * 2)
-
+    orphan, young = _left_by_crashes(lake, table)
     looked = maintain(lake.spark, lake.postgres_url, WRITTEN, older_than_days=0, dry_run=True)
     assert orphan.exists() and looked["audit_branches"] == 1
     foreseen = looked["tables"]["answers"]
@@ -120,6 +114,17 @@ def test_maintained_tables_say_what_they_said(
     found = lake.spark.table(names.table("answers"))
     assert (70, 70) == (found.count(), found.select("event_id").distinct().count())
     assert [] == settle(lake.spark, job, DAY, DAY, ("daily",))["settled"]
+
+
+def _left_by_crashes(lake: Lake, table: str) -> tuple[Path, Path]:
+    """An audit branch, a file of four days ago that no snapshot names, and one of now."""
+    lake.spark.sql(f"ALTER TABLE {table} CREATE BRANCH `{names.audit_branch('9')}`")
+    data = Path(lake.warehouse.removeprefix("file://")) / names.NAMESPACE / "rankings" / "data"
+    orphan, young = data / "orphan.parquet", data / "young.parquet"
+    for path in (orphan, young):
+        path.write_bytes(b"left by a task that was killed")
+    os.utime(orphan, (time.time() - FOUR_DAYS_S,) * 2)
+    return orphan, young
 
 
 def _named(lake: Lake, settlement: str) -> dict[str, int]:
