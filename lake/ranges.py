@@ -21,7 +21,7 @@ from contracts.errors import BadInput, SystemMissing
 from contracts.periods import Span
 from contracts.ranking import RANGE_TICK_US
 from contracts.replies import RangePage
-from lake.open import Lake, Scan
+from lake.views import Lake, Scan
 from lake.rankings import read_page
 
 # A query that needs more is refused by DuckDB instead of taking the machine.

@@ -12,7 +12,7 @@ import duckdb
 
 from contracts.errors import LakeboardError
 from contracts.settings import with_password
-from lake.open import Lake
+from lake.views import Lake
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ import duckdb
 from pyiceberg.expressions import And, GreaterThanOrEqual, LessThanOrEqual
 
 from contracts.ranking import HOUR_US
-from lake.open import Lake
+from lake.views import Lake
 
 _ROWS = 50_000
 BoardRow = tuple[int, str, int, int | None]

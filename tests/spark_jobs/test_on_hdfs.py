@@ -54,7 +54,7 @@ def test_settled_on_hdfs_and_read_by_duckdb(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from lake.open import Lake
+    from lake.views import Lake
     from lake.rankings import page
     from lake.sql import main as sql
     from lake.storage import storage

@@ -129,7 +129,7 @@ def test_a_batch_that_is_run_again_writes_nothing(lake: Lake, broker: Broker) ->
 def test_duckdb_reads_settled_boards_of_each_settlement(
     lake: Lake, play: list[AnswerEvent], tmp_path: Path
 ) -> None:
-    from lake.open import Lake as Reader
+    from lake.views import Lake as Reader
     from lake.rankings import page
 
     with psycopg.connect(lake.postgres_url) as connection:

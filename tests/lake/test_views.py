@@ -37,8 +37,8 @@ def address(postgres_url: str, tmp_path: Path) -> tuple[str, str]:
 
 
 def test_a_view_holds_the_rows_of_one_snapshot(address: tuple[str, str], tmp_path: Path) -> None:
-    from lake.catalog import load_table
-    from lake.open import Lake
+    from lake.iceberg import load_table
+    from lake.views import Lake
 
     lake = Lake(*address, tmp_path / "cache")
     first = load_table(lake.catalog, "user_numbers").history()[0].snapshot_id
@@ -51,7 +51,7 @@ def test_a_view_holds_the_rows_of_one_snapshot(address: tuple[str, str], tmp_pat
 
 
 def test_delete_files_are_an_error_not_rows_that_come_back() -> None:
-    from lake.open import Scan, snapshot_files
+    from lake.views import Scan, snapshot_files
 
     def table(*deletes: str) -> Any:
         file = SimpleNamespace(file_path="file:///a", file_size_in_bytes=7, record_count=3)

@@ -16,7 +16,7 @@ from pyiceberg.table import Table
 from contracts import names
 from contracts.errors import BrokenContract
 from contracts.tables import TABLES
-from lake.catalog import load_table, open_catalog, probe
+from lake.iceberg import load_table, open_catalog, probe
 from lake.files import FileCache
 
 
