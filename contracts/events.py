@@ -227,14 +227,19 @@ def spark_columns(schema: tuple[Field, ...] = ANSWER_FIELDS) -> str:
     return ",\n".join(f"  {f.name} {_SPARK[f.kind]} COMMENT '{_quoted(f.doc)}'" for f in schema)
 
 
+def spark_ddl(schema: tuple[Field, ...]) -> str:
+    """An event as a Spark DDL schema string."""
+    return ", ".join(f"{f.name} {_SPARK[f.kind]}" for f in schema)
+
+
 def spark_schema() -> str:
     """The answer as a Spark DDL schema string, for from_json."""
-    return ", ".join(f"{f.name} {_SPARK[f.kind]}" for f in ANSWER_FIELDS)
+    return spark_ddl(ANSWER_FIELDS)
 
 
 def barrier_spark_schema() -> str:
     """The barrier as a Spark DDL schema string, for from_json."""
-    return ", ".join(f"{f.name} {_SPARK[f.kind]}" for f in BARRIER_FIELDS)
+    return spark_ddl(BARRIER_FIELDS)
 
 
 def flink_columns() -> str:

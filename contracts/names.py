@@ -14,6 +14,9 @@ POSITIONS = "outbox.positions"
 CORRECTIONS = "corrections.v1"
 # The Flink job, by which its submitter and its keeper know it.
 STREAMS_JOB = "lakeboard-streams"
+# The transactional id of what sends corrections, and its key in `outbox.positions`, beside the shards' numbers.
+CORRECTIONS_TRANSACTIONS = "relay-corrections"
+CORRECTIONS_POSITION = "corrections"
 COMPACTED = (TOPK, SKETCHES, POSITIONS)
 
 # Kafka headers of `answers.v1`: what travels beside the event's bytes.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from contracts.periods import span
+from contracts.periods import ENDING_PERIODS, first_day, span
 
 GRACE_US = 60_000_000
 """A day's barrier is sent this long after its end: a batch accepted before midnight has then been recorded."""
@@ -77,3 +77,11 @@ def day_complete(barrier_seq: Mapping[int, int], gapless: Mapping[int, int], sha
 def is_late(seq: int, barrier_seq: int) -> bool:
     """An answer is late when it entered the outbox after its day's barrier."""
     return seq > barrier_seq
+
+
+def periods_holding(
+    periods: Iterable[tuple[str, date, str]], days: Iterable[tuple[str, date]]
+) -> list[tuple[str, date, str]]:
+    """Those of the (period, start, zone) that hold one of the (zone, day)."""
+    wanted = {(period, first_day(period, day), zone) for zone, day in days for period in ENDING_PERIODS}
+    return [one for one in periods if one in wanted]

@@ -7,6 +7,7 @@ that nobody reads through a settlement; the next run does it all again under a n
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import date
 
 import psycopg
@@ -18,17 +19,28 @@ from contracts.settlements import Settlement
 from spark_jobs.day_frames import Period
 from spark_jobs.session import snapshot_id
 
-PUBLISHED = ("user_days", "rankings")
+PUBLISHED = ("user_days", "user_months", "rankings", "ranking_changes")
 
 
-def open_branches(spark: SparkSession, settlement_id: str) -> None:
-    """Make the audit branch on each published table, and drop branches that a crashed run has left."""
+def open_branches(spark: SparkSession, settlement_id: str, tables: Sequence[str]) -> None:
+    """Make the audit branch on the tables that are published, and drop branches that a crashed run has left."""
+    drop_branches(spark)
+    for name in tables:
+        spark.sql(f"ALTER TABLE {names.table(name)} CREATE BRANCH `{names.audit_branch(settlement_id)}`")
+
+
+def drop_branches(spark: SparkSession) -> None:
+    """Drop every audit branch: the lock's holder has none but its own."""
     for name in PUBLISHED:
         table = names.table(name)
         for row in spark.sql(f"SELECT name FROM {table}.refs WHERE type = 'BRANCH'").collect():
             if row[0].startswith(names.audit_branch("")):
                 spark.sql(f"ALTER TABLE {table} DROP BRANCH `{row[0]}`")
-        spark.sql(f"ALTER TABLE {table} CREATE BRANCH `{names.audit_branch(settlement_id)}`")
+
+
+def branch_table(name: str, settlement_id: str) -> str:
+    """A table's audit branch, as Spark writes to it."""
+    return f"{names.table(name)}.branch_{names.audit_branch(settlement_id)}"
 
 
 def replace_partitions(
@@ -48,22 +60,27 @@ def replace_partitions(
         .join(F.broadcast(targets.select(*key).distinct()), key, "left_anti")
     )
     rows.select(*kept.columns).unionByName(kept).writeTo(
-        f"{table}.branch_{names.audit_branch(settlement_id)}"
+        branch_table(name, settlement_id)
     ).overwritePartitions()
 
 
 def read_branch(spark: SparkSession, name: str, settlement_id: str) -> DataFrame:
-    return spark.table(f"{names.table(name)}.branch_{names.audit_branch(settlement_id)}")
+    return spark.table(branch_table(name, settlement_id))
 
 
-def fast_forward(spark: SparkSession, settlement_id: str) -> None:
-    """Make the checked branch main, and tag it; the tag keeps the snapshot readable after expiry."""
+def fast_forward(spark: SparkSession, settlement_id: str, tables: Sequence[str]) -> None:
+    """Make the checked branches main, and tag what is main now: a tag keeps its snapshot readable after expiry.
+
+    Tables that this settlement left as they were are tagged too: its row names their snapshots.
+    """
     branch, tag = names.audit_branch(settlement_id), names.settlement_tag(settlement_id)
-    for name in PUBLISHED:
-        table = names.table(name)
+    for name in tables:
         spark.sql(f"CALL {names.CATALOG}.system.fast_forward('{names.NAMESPACE}.{name}', 'main', '{branch}')")
-        spark.sql(f"ALTER TABLE {table} CREATE OR REPLACE TAG `{tag}`")
-        spark.sql(f"ALTER TABLE {table} DROP BRANCH `{branch}`")
+    for name in PUBLISHED:
+        if name in tables:
+            spark.sql(f"ALTER TABLE {names.table(name)} DROP BRANCH `{branch}`")
+        if snapshot_id(spark, name) is not None:
+            spark.sql(f"ALTER TABLE {names.table(name)} CREATE OR REPLACE TAG `{tag}`")
 
 
 def snapshots(spark: SparkSession, tables: tuple[str, ...]) -> dict[str, int]:
@@ -79,13 +96,18 @@ def next_id(connection: psycopg.Connection) -> str:
     return str(row[0])
 
 
-def insert_settlement(connection: psycopg.Connection, settlement: Settlement) -> None:
-    """Insert the settlement and its periods in one transaction: from here on readers see it."""
+def insert_settlement(
+    connection: psycopg.Connection, settlement: Settlement, in_force: Sequence[int] = ()
+) -> None:
+    """Insert the settlement and its periods in one transaction: from here on readers see it.
+
+    in_force: corrections that hold from this instant on.
+    """
     version = max(item.version for item in settlement.periods)
     with connection.transaction():
         connection.execute(
-            "INSERT INTO settlements (id, from_day, to_day, created_at, version, rule, reason, snapshots, last_seq) "
-            "VALUES (%s, %s, %s, now(), %s, %s, %s, %s, %s)",
+            "INSERT INTO settlements (id, from_day, to_day, created_at, version, rule, reason, snapshots, last_seq, "
+            "last_correction, changes) VALUES (%s, %s, %s, now(), %s, %s, %s, %s, %s, %s, %s)",
             (
                 settlement.id,
                 settlement.from_day,
@@ -95,8 +117,15 @@ def insert_settlement(connection: psycopg.Connection, settlement: Settlement) ->
                 settlement.reason,
                 json.dumps(dict(settlement.snapshots)),
                 json.dumps({str(k): v for k, v in settlement.last_seq.items()}),
+                settlement.last_correction,
+                json.dumps(dict(settlement.changes)),
             ),
         )
+        put_in_force(connection, in_force)
+        if in_force:
+            boards_are_stale(connection, settlement.id)
+        elif version > 1:
+            boards_are_stale(connection, settlement.id, late_alone=True)
         with connection.cursor() as cursor:
             cursor.executemany(
                 "INSERT INTO settlement_periods (settlement_id, period, start, zone, version) VALUES (%s,%s,%s,%s,%s)",
@@ -115,3 +144,29 @@ def settled_versions(
         (first, last),
     )
     return {(r[0], r[1], r[2]): (r[3], {int(shard): seq for shard, seq in r[4].items()}) for r in rows}
+
+
+def put_in_force(connection: psycopg.Connection, ids: Sequence[int]) -> None:
+    """From now on these corrections hold for whoever reads answers."""
+    if ids:
+        connection.execute(
+            "UPDATE corrections SET in_force_at = now() WHERE id = ANY(%s) AND in_force_at IS NULL",
+            (list(ids),),
+        )
+
+
+def boards_are_stale(connection: psycopg.Connection, why: str, late_alone: bool = False) -> None:
+    """Say that Redis' boards must be made again from the record: `rebuild redis --if-stale` does it and takes it back.
+
+    late_alone: only if there are answers of sealed sessions that no rebuild has seen; others reached Redis as they came.
+    """
+    unseen = (
+        "EXISTS (SELECT 1 FROM history h WHERE h.mode = 'late' AND h.seq > coalesce((SELECT "
+        "(d.value::jsonb->>h.shard::text)::bigint FROM deployment d WHERE d.key = 'boards_rebuilt_seq'), 0))"
+    )
+    connection.execute(
+        "INSERT INTO deployment (key, value) SELECT 'boards_stale', %s"
+        + (f" WHERE {unseen}" if late_alone else "")
+        + " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (why,),
+    )

@@ -1,4 +1,4 @@
-"""Answers → user-days: one row per (scope, day in the scope's zone, user_no) (CONTRACTS D6)."""
+"""Answers → user-days, one row per (scope, day in the scope's zone, user_no) → user-months (CONTRACTS D6)."""
 
 from __future__ import annotations
 
@@ -51,4 +51,22 @@ def user_days(scoped: DataFrame) -> DataFrame:
         F.max(F.when(F.col("points") > 0, F.col("occurred_at_us"))).alias("reached_at_us"),
         F.count("*").alias("plays"),
         F.count_if(~F.col("correct")).alias("misses"),
+    )
+
+
+def user_months(per_day: DataFrame, month_rows: DataFrame) -> DataFrame:
+    """One row per (scope, zone, month, user_no): the sums of its user-days.
+
+    month_rows: day_frames.period_frame of the months.
+    """
+    months = month_rows.select("zone", "day", F.col("start").alias("month"))
+    return (
+        per_day.join(F.broadcast(months), ["zone", "day"])
+        .groupBy("scope", "zone", "month", "user_no")
+        .agg(
+            F.sum("points").alias("points"),
+            F.max("reached_at_us").alias("reached_at_us"),
+            F.sum("plays").alias("plays"),
+            F.sum("misses").alias("misses"),
+        )
     )

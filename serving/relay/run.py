@@ -31,6 +31,7 @@ from serving.metrics import RELAY_LAG
 from serving.migrations.upgrade import upgrade
 from serving.play.importing import clock_us
 from serving.play.sealing import Sealer
+from serving.relay.corrections_loop import CorrectionsLoop
 from serving.relay.kafka_loop import KafkaLoop
 from serving.relay.lag import Lag
 from serving.relay.relay import ShardRelay
@@ -196,8 +197,12 @@ def run(
         for loop in loops
         if settings.kafka_bootstrap
     ]
-    windows = _questdb(settings, stopping)
-    for thread in (*loops, *kafka, *windows):
+    others = _questdb(settings, stopping)
+    if settings.kafka_bootstrap:
+        others.append(
+            CorrectionsLoop(settings.postgres_url, settings.kafka_bootstrap, stopping, upgraded.is_set, after)
+        )
+    for thread in (*loops, *kafka, *others):
         thread.start()
     reports = Reports(loops, settings.valkey_urls, bool(kafka))
     sealing = threading.Thread(target=lambda: asyncio.run(_seal(settings, loops, stopping)), daemon=True)
@@ -207,9 +212,9 @@ def run(
         # Postgres being away is waited for; a migration that fails ends the process, loudly.
         if not upgrading.is_alive() and not upgraded.is_set():
             raise RuntimeError("the migrations failed; see the error above")
-        _touch(settings.run_dir, loops, [*kafka, *windows, sealing], bool(kafka))
+        _touch(settings.run_dir, loops, [*kafka, *others, sealing], bool(kafka))
         reports.publish()
-    for thread in (*loops, *kafka, *windows, sealing):
+    for thread in (*loops, *kafka, *others, sealing):
         thread.join(timeout=5)
 
 

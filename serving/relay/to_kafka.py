@@ -1,7 +1,7 @@
-"""Sink: Kafka `answers.v1`, one transactional id a shard (CONTRACTS C4).
+"""Sink: Kafka `answers.v1`, one transactional id a shard (CONTRACTS C4); corrections go the same way (C9).
 
 Order: the caller holds the lease; `open` 1 fences the predecessor (init_transactions: its open transaction is aborted)
-and only then 2 reads the position from the compacted topic `outbox.positions`, read committed. `write` 3 sends a batch
+and only then 2 reads the position from the compacted topic `outbox.positions`, read committed. `send` 3 sends a batch
 and its position in one transaction and 4 commits it. A crash after 3 leaves neither for a reader of committed records;
 after 4, both.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -40,13 +41,34 @@ def partition_of(entry: Entry) -> tuple[int, bytes | None]:
     return answers_partition(user_id), user_id.encode()
 
 
-class KafkaSink:
-    """One shard's producer. `open` before `write`; after an error, `close` and open again."""
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one `send` takes."""
 
-    def __init__(self, bootstrap: str, shard: int, after: Callable[[str], None] = lambda step: None) -> None:
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+class PositionedProducer:
+    """A producer whose position is committed with its records, under a transactional id and a key of its own.
+
+    `open` before `send`; after an error, `close` and open again.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        transactional_id: str,
+        position_key: str,
+        after: Callable[[str], None] = lambda step: None,
+    ) -> None:
         self._after = after
         self._bootstrap = bootstrap.split(",")
-        self._shard = shard
+        self._transactional_id = transactional_id
+        self._key = position_key.encode()
         self._producer: Any = None
 
     def open(self) -> int:
@@ -65,7 +87,7 @@ class KafkaSink:
         """Fence the predecessor alone."""
         self._producer = KafkaProducer(
             bootstrap_servers=self._bootstrap,
-            transactional_id=names.transactional_id(self._shard),
+            transactional_id=self._transactional_id,
             acks="all",
             linger_ms=5,
             batch_size=_REQUEST_BYTES,
@@ -76,10 +98,10 @@ class KafkaSink:
         self._producer.init_transactions()
 
     def _position(self) -> int:
-        """The last committed position of this shard, 0 if there is none. Raises SystemMissing.
+        """The last committed position of this key, 0 if there is none. Raises SystemMissing.
 
-        All shards share the partition, and another shard's open transaction hides what was committed after it: the end
-        is therefore asked for uncommitted, and reading goes on until that end is past. A shard that died in a
+        All share the partition, and another one's open transaction hides what was committed after it: the end
+        is therefore asked for uncommitted, and reading goes on until that end is past. One that died in a
         transaction delays this until the broker aborts it.
         """
         partition = TopicPartition(names.POSITIONS, 0)
@@ -102,37 +124,27 @@ class KafkaSink:
                     raise SystemMissing("system_missing", f"{names.POSITIONS} cannot be read to {end}")
                 for records in consumer.poll(timeout_ms=200).values():
                     for record in records:
-                        if record.key == str(self._shard).encode():
+                        if record.key == self._key:
                             position = int(record.value)
             return position
         finally:
             plain.close()
             consumer.close()
 
-    def write(self, entries: Sequence[Entry]) -> int:
-        """Publish entries and their position in one transaction; the new position. Raises SystemMissing."""
+    def send(self, records: Sequence[Record], end: int) -> int:
+        """Publish records and the position `end` in one transaction; the new position. Raises SystemMissing."""
         if self._producer is None:
-            raise SystemMissing("system_missing", f"the producer of shard {self._shard} is not open")
-        end = entries[-1].seq
+            raise SystemMissing("system_missing", f"the producer {self._transactional_id} is not open")
         try:
             self._producer.begin_transaction()  # 3
-            sent = []
-            for entry in entries:
-                partition, key = partition_of(entry)
-                headers = [
-                    (names.HEADER_TYPE, entry.type.encode()),
-                    (names.HEADER_SHARD, str(self._shard).encode()),
-                    (names.HEADER_SEQ, str(entry.seq).encode()),
-                ]
-                sent.append(
-                    self._producer.send(
-                        names.ANSWERS, value=entry.event, key=key, partition=partition, headers=headers
-                    )
-                )
-            sent.append(
+            sent = [
                 self._producer.send(
-                    names.POSITIONS, key=str(self._shard).encode(), value=str(end).encode(), partition=0
+                    one.topic, value=one.value, key=one.key, partition=one.partition, headers=one.headers
                 )
+                for one in records
+            ]
+            sent.append(
+                self._producer.send(names.POSITIONS, key=self._key, value=str(end).encode(), partition=0)
             )
             self._producer.flush(timeout=_TIMEOUT_S)
             for future in sent:
@@ -142,7 +154,8 @@ class KafkaSink:
         except (KafkaError, OSError) as error:
             self.close()
             raise SystemMissing(
-                "system_missing", f"Kafka did not take {entries[0].seq}–{end}: {error!r}"
+                "system_missing",
+                f"Kafka did not take {len(records)} records up to {end} of {self._transactional_id}: {error!r}",
             ) from error
         return end
 
@@ -151,3 +164,24 @@ class KafkaSink:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.close(timeout=1)
+
+
+class KafkaSink(PositionedProducer):
+    """One shard's answers and barriers."""
+
+    def __init__(self, bootstrap: str, shard: int, after: Callable[[str], None] = lambda step: None) -> None:
+        super().__init__(bootstrap, names.transactional_id(shard), str(shard), after)
+        self._shard = shard
+
+    def write(self, entries: Sequence[Entry]) -> int:
+        """Publish entries and their position in one transaction; the new position. Raises SystemMissing."""
+        return self.send([self._record(entry) for entry in entries], entries[-1].seq)
+
+    def _record(self, entry: Entry) -> Record:
+        partition, key = partition_of(entry)
+        headers = [
+            (names.HEADER_TYPE, entry.type.encode()),
+            (names.HEADER_SHARD, str(self._shard).encode()),
+            (names.HEADER_SEQ, str(entry.seq).encode()),
+        ]
+        return Record(names.ANSWERS, partition, key, entry.event, headers)

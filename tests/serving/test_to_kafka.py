@@ -14,11 +14,13 @@ import psycopg
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from contracts import names
-from contracts.errors import SystemMissing
+from contracts import corrections, names
+from contracts.errors import BrokenContract, SystemMissing
 from contracts.events import ANSWER_TYPE, BARRIER_TYPE, BarrierEvent, decode, encode, encode_barrier
 from contracts.identity import answers_partition, barrier_id
 from serving.boards.outbox import Entry, Outbox
+from serving.migrations.upgrade import upgrade
+from serving.relay.corrections_loop import CorrectionsLoop
 from serving.relay.kafka_loop import KafkaLoop
 from serving.relay.relay import Progress
 from serving.relay.to_kafka import KafkaSink
@@ -242,3 +244,55 @@ def test_a_lost_end_alarms(broker: Daemon, shard: int, valkey_urls: list[str]) -
     stopping.set()
     loop.join(20)
     assert "position_lost" == progress.kafka_alarm
+
+
+def _corrections(broker: Daemon) -> list[int]:
+    """The ids that a reader of committed records sees, in order."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=broker.url,
+        isolation_level="read_committed",
+        group_id=None,
+        consumer_timeout_ms=1_500,
+    )
+    partition = TopicPartition(names.CORRECTIONS, 0)
+    consumer.assign([partition])
+    consumer.seek_to_beginning(partition)
+    found = [corrections.decode(record.value).correction_id for record in consumer]
+    consumer.close()
+    return found
+
+
+def test_corrections_are_sent_once_in_their_order_by_whoever_leads(
+    broker: Daemon, new_postgres_url: Callable[[], str]
+) -> None:
+    url = new_postgres_url()
+    upgrade(url)
+
+    def decide(*ids: int) -> None:
+        with psycopg.connect(url) as sql:
+            for number in ids:
+                one = corrections.Correction(number, corrections.REMOVAL, 1, "cheated", user_id="u1")
+                sql.execute("INSERT INTO corrections VALUES (%s, %s)", (number, corrections.encode(one)))
+
+    def die(step: str) -> None:
+        raise OSError("killed before the commit")
+
+    stopping = threading.Event()
+    decide(1, 2)
+    dying = CorrectionsLoop(url, broker.url, stopping, after=die)
+    with pytest.raises(SystemMissing):
+        dying.step()
+    waiting = CorrectionsLoop(url, broker.url, stopping)
+    assert not waiting.step(), "the other one holds the lease until it gives up"
+    dying.stop_leading()
+    assert waiting.step() and not waiting.step()
+    assert [1, 2] == _corrections(broker)
+    decide(3)
+    waiting.stop_leading()
+    third = CorrectionsLoop(url, broker.url, stopping)
+    assert third.step() and not third.step()
+    assert [1, 2, 3] == _corrections(broker)
+    decide(5)
+    with pytest.raises(BrokenContract, match="sequence_gap"):
+        third.step()
+    third.stop_leading()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from cli.stack.kafka import create_topics
 from contracts import names
 from contracts.identity import answers_partition
+from serving.relay.corrections_loop import CorrectionsLoop
 from tests.services.daemons import start_kafka
 
 
@@ -23,9 +25,10 @@ class Broker:
     def empty_topics(self) -> None:
         """Delete the topics and make them again."""
         admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
-        admin.delete_topics([names.ANSWERS, names.DEAD_LETTERS])
+        emptied = [names.ANSWERS, names.DEAD_LETTERS, names.CORRECTIONS]
+        admin.delete_topics(emptied)
         for _ in range(100):
-            if not {names.ANSWERS, names.DEAD_LETTERS} & set(admin.list_topics()):
+            if not set(emptied) & set(admin.list_topics()):
                 break
             time.sleep(0.1)
         admin.close()
@@ -46,6 +49,13 @@ class Broker:
             )
         producer.flush()
         producer.close()
+
+    def send_corrections(self, postgres_url: str) -> None:
+        """Send what Postgres has decided, as the relay does."""
+        loop = CorrectionsLoop(postgres_url, self.bootstrap, threading.Event())
+        while loop.step():
+            pass
+        loop.stop_leading()
 
     def stop(self) -> None:
         self._daemon.stop()

@@ -17,6 +17,8 @@ _STATEMENTS = (
         in_force_at timestamptz)""",
     "ALTER TABLE settlements ADD COLUMN last_correction bigint NOT NULL DEFAULT 0",
     "ALTER TABLE settlements ADD COLUMN changes jsonb NOT NULL DEFAULT '{}'",
+    # Answers of sealed sessions: they enter boards through an adjustment alone, and Redis' through a rebuild.
+    "CREATE INDEX history_late ON history (shard, seq) WHERE mode = 'late'",
 )
 
 
@@ -28,6 +30,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take them away."""
+    op.execute("DROP INDEX history_late")
     op.execute("ALTER TABLE settlements DROP COLUMN changes")
     op.execute("ALTER TABLE settlements DROP COLUMN last_correction")
     op.execute("DROP TABLE corrections")
