@@ -1,7 +1,8 @@
 """`import lake`: the lake for analysts. `lake.open()`, `lake.tables()` and `lake.catalog()` are lake/analyst.py's.
 
-The one package file with code: a notebook's first line has to be one that is remembered. Importing it connects to nothing and loads no library: the
-leaderboards import modules of this room one by one, and profile `live` has neither DuckDB nor pyiceberg.
+The one package file with code: a notebook's first line has to be one that people remember. Importing it connects to
+nothing and loads no library: the leaderboards import modules of this room one by one, and profile `live` has neither
+DuckDB nor pyiceberg.
 """
 
 from __future__ import annotations

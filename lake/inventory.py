@@ -68,18 +68,15 @@ def _state(name: str, table: Table, now: datetime) -> TableState:
     committed_at = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)
     age_s = int((now - committed_at).total_seconds())
     # Iceberg keeps totals in each snapshot's summary, unless a writer once left them out: then the manifests say.
-    totals = [
-        snapshot.summary.additional_properties.get(key) if snapshot.summary else None
-        for key in ("total-records", "total-data-files", "total-files-size")
-    ]
-    if None in totals:
-        tasks = list(table.scan().plan_files())
-        totals = [
-            sum(task.file.record_count for task in tasks),
-            len(tasks),
-            sum(task.file.file_size_in_bytes for task in tasks),
-        ]
-    rows, files, size = (int(total) for total in totals)
+    totals = snapshot.summary.additional_properties if snapshot.summary else {}
+    try:
+        rows, files, size = (
+            int(totals[key]) for key in ("total-records", "total-data-files", "total-files-size")
+        )
+    except KeyError:
+        tasks = [task.file for task in table.scan().plan_files()]
+        rows, files = sum(file.record_count for file in tasks), len(tasks)
+        size = sum(file.file_size_in_bytes for file in tasks)
     return TableState(name, rows, files, size, snapshot.snapshot_id, committed_at, age_s, what)
 
 

@@ -16,8 +16,8 @@ from pyiceberg.table import Table
 from contracts import names
 from contracts.errors import BrokenContract
 from contracts.tables import TABLE_COMMENTS, TABLES
-from lake.iceberg import load_table, open_catalog, probe
 from lake.files import FileCache
+from lake.iceberg import load_table, open_catalog, probe
 
 
 @dataclass(frozen=True, slots=True)
