@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -12,7 +12,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from contracts.errors import BadInput, SystemMissing
 from lake.addresses import here
-from lake.inventory import inventory
+from lake.inventory import TableState, inventory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,12 +41,15 @@ def tables() -> pd.DataFrame:
     """
     import pandas as pd
 
-    found = pd.DataFrame([asdict(state) for state in inventory(here().lake().catalog)])
-    # Without a snapshot there is a missing value: nullable, or ids of 19 digits would become inexact floats.
-    for name in ("rows", "files", "bytes", "snapshot_id", "age_s"):
-        found[name] = found[name].astype("Int64")
-    found["committed_at"] = pd.to_datetime(found["committed_at"], utc=True)
-    return found.set_index("name")
+    found = inventory(here().lake().catalog)
+    columns: dict[str, object] = {
+        field.name: [getattr(state, field.name) for state in found] for field in fields(TableState)
+    }
+    # Numbers that may be missing, kept whole: a float would round a snapshot's 19 digits.
+    for name in ("snapshot_id", "age_s"):
+        columns[name] = pd.array(columns[name], dtype="Int64")
+    columns["committed_at"] = pd.to_datetime(columns["committed_at"], utc=True)
+    return pd.DataFrame(columns).set_index("name")
 
 
 def catalog() -> SqlCatalog:

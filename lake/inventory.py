@@ -17,13 +17,12 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 from rich.console import Console
 from rich.table import Table as Grid
-from sqlalchemy.exc import SQLAlchemyError
 
 from contracts import names
-from contracts.errors import LakeboardError, SystemMissing
+from contracts.errors import LakeboardError
 from contracts.tables import TABLE_COMMENTS, TABLES
 from lake.addresses import add_arguments, from_arguments
-from lake.iceberg import probe
+from lake.iceberg import answering, probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +49,10 @@ def inventory(catalog: SqlCatalog, now: datetime | None = None) -> list[TableSta
     found = []
     for name in TABLES:
         try:
-            found.append(_state(name, catalog.load_table((names.NAMESPACE, name)), moment))
+            with answering():
+                found.append(_state(name, catalog.load_table((names.NAMESPACE, name)), moment))
         except NoSuchTableError:
             continue
-        except SQLAlchemyError as error:
-            raise SystemMissing(
-                "system_missing", f"the catalog does not answer: {error}", next_step="./lakeboard status"
-            ) from error
     return found
 
 

@@ -17,7 +17,7 @@ from contracts import names
 from contracts.errors import BrokenContract
 from contracts.tables import TABLE_COMMENTS, TABLES
 from lake.files import FileCache
-from lake.iceberg import load_table, open_catalog, probe
+from lake.iceberg import answering, load_table, open_catalog, probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +97,15 @@ class Lake:
         """A DuckDB with every table that exists as a view, at the given snapshots or the current ones.
 
         Views and their columns carry the tables' comments (`duckdb_views()`, `duckdb_columns()`).
+        Raises SystemMissing if the catalog or HDFS does not answer.
         """
         probe(str(self.catalog.properties["warehouse"]))
         connection = duckdb.connect()
         connection.execute("SET TimeZone = 'UTC'")
         for name in TABLES:
             try:
-                table = self.catalog.load_table((names.NAMESPACE, name))
+                with answering():
+                    table = self.catalog.load_table((names.NAMESPACE, name))
             except NoSuchTableError:
                 continue
             self._view(connection, name, table, (snapshots or {}).get(name))
