@@ -1,0 +1,84 @@
+"""The notebooks run from the first cell to the last on a small lake, and find what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+import lake
+from cli.places import ROOT
+from contracts.settings import Settings
+from tests.notebooks.conftest import LATE_USERS
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def executed(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A notebook with its outputs."""
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    book = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+    NotebookClient(book, timeout=120, kernel_name="python3").execute()
+    return book
+
+
+def output(book: Any, word: str) -> str:
+    """The text that the cell whose source holds `word` last showed."""
+    cell = next(cell for cell in book.cells if cell.cell_type == "code" and word in cell.source)
+    return str([item["data"].get("text/plain", "") for item in cell.outputs if "data" in item][-1])
+
+
+def plots(book: Any) -> int:
+    """How many pictures there are."""
+    return sum("image/png" in item.get("data", {}) for cell in book.cells for item in cell.get("outputs", ()))
+
+
+@pytest.mark.engine
+def test_the_tour_finds_no_difference(in_environment: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = executed("tour_of_the_lake.ipynb", monkeypatch)
+    assert "[]" == output(book, "differences =")
+    assert "one row per counted answer" in output(book, "lake.tables()")
+    assert 1 == plots(book)
+
+
+@pytest.mark.engine
+def test_boards_summed_are_the_boards_published(
+    in_environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = executed("boards.ipynb", monkeypatch)
+    assert "0 differences" in output(book, "differences =")
+    assert 3 == plots(book)
+
+
+@pytest.mark.engine
+def test_quality_finds_the_late_answers_and_nothing_else(
+    in_environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = executed("quality.ipynb", monkeypatch)
+    late = lake.open().sql("SELECT count(*) FROM answers WHERE user_id LIKE 'late%'").fetchall()[0][0]
+    assert late >= LATE_USERS
+    checks = output(book, "checks =").splitlines()
+    found = {line.rsplit(None, 1)[0].strip(): int(line.rsplit(None, 1)[1]) for line in checks[1:]}
+    assert {
+        "missing seq": 0,
+        "repeated seq": 0,
+        "repeated (partition, offset)": 0,
+        "repeated event_id": 0,
+        "late answers": late,
+        "dead letters": 1,
+        "published days that answers do not explain": 0,
+    } == found
+    assert 3 == plots(book)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_kept_without_outputs(path: Path) -> None:
+    book = nbformat.read(path, as_version=4)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert [] == [cell.outputs for cell in code if cell.outputs]
+    assert {None} == {cell.execution_count for cell in code}
+    assert max(len(cell.source.splitlines()) for cell in code) <= 25, "a cell is longer than a screen"
