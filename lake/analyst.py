@@ -35,7 +35,7 @@ def open(
 
 
 def tables() -> pd.DataFrame:
-    """One row per table: name, rows, files, bytes, snapshot_id, committed_at (UTC), age_s, what one row is.
+    """One row per table: name, rows, files, bytes, snapshot_id, committed_at (UTC), age_s, one_row_per.
 
     From the catalog's metadata; no data file is read. Raises SystemMissing.
     """
@@ -45,6 +45,9 @@ def tables() -> pd.DataFrame:
     columns: dict[str, object] = {
         field.name: [getattr(state, field.name) for state in found] for field in fields(TableState)
     }
+    # Short, so that pandas shows it whole; the rest of the sentence is the view's comment.
+    del columns["what"]
+    columns["one_row_per"] = [state.what.partition(";")[0].removeprefix("one row per ") for state in found]
     # Numbers that may be missing, kept whole: a float would round a snapshot's 19 digits.
     for name in ("snapshot_id", "age_s"):
         columns[name] = pd.array(columns[name], dtype="Int64")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -28,10 +30,19 @@ def settled(
 ) -> Iterator[Settings]:
     """Settings of a lake whose days are closed and settled; then some answers of the first days came late."""
     folder, postgres_url = tmp_path_factory.mktemp("notebooks"), new_postgres_url()
-    daemons = [start_valkey(folder / f"valkey_{number}") for number in (1, 2)]
-    urls = [daemon.url for daemon in daemons]
+    with ExitStack() as stack:
+        urls = []
+        for number in (1, 2):
+            daemon = start_valkey(folder / f"valkey_{number}")
+            stack.callback(daemon.stop)
+            urls.append(daemon.url)
+        lake = _filled(urls, postgres_url, folder / "warehouse")
+    yield Settings(postgres_url=postgres_url, lake_warehouse=lake.warehouse, cache_dir=str(folder / "cache"))
+
+
+def _filled(urls: list[str], postgres_url: str, warehouse: Path) -> SmallLake:
     record = recorded(urls, postgres_url)
-    lake = SmallLake(postgres_url, folder / "warehouse")
+    lake = SmallLake(postgres_url, warehouse)
     record.play(model.play(61, days=30, users=20, sessions=30))
     asyncio.run(_close_days(urls, postgres_url))
     record.relay()
@@ -53,9 +64,7 @@ def settled(
             }
         ],
     )
-    yield Settings(postgres_url=postgres_url, lake_warehouse=lake.warehouse, cache_dir=str(folder / "cache"))
-    for daemon in daemons:
-        daemon.stop()
+    return lake
 
 
 async def _close_days(valkey_urls: list[str], postgres_url: str) -> None:
