@@ -50,6 +50,7 @@ COMMANDS = (
     Command("demo", "cli.commands.demo", "demo"),
     Command("replay", "cli.commands.replay", "replay", needs=("serving/play/routes.py",)),
     Command("settle", "cli.commands.jobs", "settle", needs=("spark_jobs/settle.py",)),
+    Command("rescore", "cli.commands.rescoring", "rescore", needs=("spark_jobs/score_again.py",)),
     Command("board", "cli.commands.boards", "board", needs=("serving/leaderboards/routes.py",)),
     Command("reconcile", "cli.commands.comparing", "reconcile", needs=("serving/leaderboards/reconcile.py",)),
     Command(

@@ -10,12 +10,21 @@ import duckdb
 import psycopg
 from pyiceberg.catalog.sql import SqlCatalog
 
+from contracts.corrections import Correction, decode
 from contracts.errors import BadInput, SystemMissing
-from lake.addresses import here
+from lake.addresses import Address, here
+from lake.counted import count_answers
 from lake.inventory import TableState, inventory
+from lake.views import comment
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# A Postgres that is up takes connections in milliseconds.
+CONNECT_S = 5
+_COUNTED = (
+    "one row per answer that boards count; points with the corrections in force, removed answers left out"
+)
 
 
 def open(
@@ -23,15 +32,28 @@ def open(
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB of its own in which each table of the lake is a view; times are UTC.
 
-    settlement: an id; the tables it names are opened as they were when it was published, the others as they are now.
-    snapshots: table → Iceberg snapshot id, over the settlement's. Neither: everything as it is now, and the views stay
-    at the snapshots of this moment, so that two queries never see different data; open again for newer.
-    Raises SystemMissing (no lake is named, or it does not answer), BadInput(unknown_settlement, not_found).
+    Beside the tables there is `counted`: `answers` as boards count them, with the corrections that are in force.
+    settlement: an id; the tables it names, and `counted`, are as they were when it was published, the others as they
+    are now. snapshots: table → Iceberg snapshot id, over the settlement's. Neither: everything as it is now. The views
+    stay at their snapshots, so that two queries never see different data; open again for newer.
+    Raises SystemMissing (no lake is named, or it does not answer), BadInput(unknown_settlement), BrokenContract (a
+    snapshot is no longer there).
     """
-    address = here()
-    wanted = dict(_published(address.postgres_url, settlement) if settlement else {})
-    wanted.update(snapshots or {})
-    return address.lake().open(wanted)
+    return connect(here(), settlement, snapshots)
+
+
+def connect(
+    address: Address, settlement: str | None = None, snapshots: Mapping[str, int] | None = None
+) -> duckdb.DuckDBPyConnection:
+    """What `open` gives, of the lake at an address."""
+    wanted, corrections = _published(address.postgres_url, settlement)
+    connection = address.lake().open({**wanted, **(snapshots or {})})
+    answers = "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = 'answers'"
+    docs = dict(connection.sql(answers).fetchall())
+    if docs:
+        count_answers(connection, corrections)
+        comment(connection, "counted", _COUNTED, {**docs, "points": "points with the corrections in force"})
+    return connection
 
 
 def tables() -> pd.DataFrame:
@@ -60,17 +82,22 @@ def catalog() -> SqlCatalog:
     return here().lake().catalog
 
 
-def _published(postgres_url: str, settlement: str) -> dict[str, int]:
-    """Table → snapshot id, as one settlement wrote it down."""
+def _published(postgres_url: str, settlement: str | None) -> tuple[dict[str, int], list[Correction]]:
+    """Table → snapshot id as one settlement wrote it down, and the corrections it knew; without one: those in force."""
     try:
-        with psycopg.connect(postgres_url, connect_timeout=5) as sql:
-            row = sql.execute(
-                "SELECT snapshots FROM settlements WHERE id = %s", (str(settlement),)
+        with psycopg.connect(postgres_url, connect_timeout=CONNECT_S) as sql:
+            if settlement is None:
+                rows = sql.execute("SELECT event FROM corrections WHERE in_force_at IS NOT NULL ORDER BY id")
+                return {}, [decode(bytes(row[0])) for row in rows]
+            found = sql.execute(
+                "SELECT snapshots, last_correction FROM settlements WHERE id = %s", (str(settlement),)
             ).fetchone()
+            if found is None:
+                raise BadInput("unknown_settlement", f"there is no settlement {settlement!r}", status=404)
+            rows = sql.execute("SELECT event FROM corrections WHERE id <= %s ORDER BY id", (found[1],))
+            snapshots = {name: int(snapshot) for name, snapshot in found[0].items()}
+            return snapshots, [decode(bytes(row[0])) for row in rows]
     except psycopg.OperationalError as error:
         raise SystemMissing(
             "system_missing", f"Postgres does not answer: {error}", next_step="./lakeboard status"
         ) from error
-    if row is None:
-        raise BadInput("unknown_settlement", f"there is no settlement {settlement!r}", status=404)
-    return {name: int(snapshot) for name, snapshot in row[0].items()}

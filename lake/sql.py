@@ -1,4 +1,4 @@
-"""`python -m lake.sql 'select …'`: one query over the lake's current snapshots, as a table or as JSON."""
+"""`python -m lake.sql 'select …'`: one query over the lake's current snapshots or a settlement's, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import duckdb
 
 from contracts.errors import LakeboardError
 from lake.addresses import add_arguments, from_arguments
+from lake.analyst import connect
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,10 +19,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="lake.sql", description="Ask the lake in SQL; its tables are views")
     parser.add_argument("query")
     add_arguments(parser)
+    parser.add_argument("--settlement", help="id: the tables as they were when it was published")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
     try:
-        relation = from_arguments(args).lake().open().sql(args.query)
+        relation = connect(from_arguments(args), args.settlement).sql(args.query)
         columns, rows = relation.columns, relation.fetchall()
     except LakeboardError as error:
         print(f"{error.code}: {error.detail}", file=sys.stderr)

@@ -109,19 +109,22 @@ class Lake:
             except NoSuchTableError:
                 continue
             self._view(connection, name, table, (snapshots or {}).get(name))
-            _comment(connection, name, table)
+            docs = {field.name: field.doc for field in table.schema().fields}
+            comment(connection, name, TABLE_COMMENTS.get(name, ""), docs)
         return connection
 
 
-def _comment(connection: duckdb.DuckDBPyConnection, name: str, table: Table) -> None:
-    """Say on a view and its columns what Iceberg says of them; the table's sentence is the contract's."""
+def comment(
+    connection: duckdb.DuckDBPyConnection, view: str, what: str, columns: Mapping[str, str | None]
+) -> None:
+    """Say what a view holds and what its columns mean; a column that the view lacks is passed over."""
 
     def text(value: str) -> str:
         return "'" + value.replace("'", "''") + "'"
 
-    connection.execute(f"COMMENT ON VIEW {name} IS {text(TABLE_COMMENTS.get(name, ''))}")
+    connection.execute(f"COMMENT ON VIEW {view} IS {text(what)}")
     # An old snapshot's files may lack a column that was added since.
-    there = set(connection.table(name).columns)
-    for field in table.schema().fields:
-        if field.doc and field.name in there:
-            connection.execute(f"COMMENT ON COLUMN {name}.{field.name} IS {text(field.doc)}")
+    there = set(connection.table(view).columns)
+    for name, doc in columns.items():
+        if doc and name in there:
+            connection.execute(f"COMMENT ON COLUMN {view}.{name} IS {text(doc)}")

@@ -15,7 +15,9 @@ from typing import Any
 import duckdb
 from pyiceberg.expressions import And, GreaterThanOrEqual, LessThanOrEqual
 
+from contracts.corrections import Correction
 from contracts.ranking import HOUR_US
+from lake.counted import count_answers
 from lake.views import Lake
 
 _ROWS = 50_000
@@ -71,8 +73,10 @@ def settled_boards(
 class Answers:
     """The present snapshot of `answers` (and what shares its sequence), opened once for several questions."""
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: Lake, corrections: Sequence[Correction] = ()) -> None:
+        """corrections: those in force; boards are of the answers as they count under them."""
         self._connection = lake.open()
+        count_answers(self._connection, corrections)
 
     def close(self) -> None:
         self._connection.close()
@@ -114,13 +118,13 @@ SELECT 'all_time' AS period, DATE '1970-01-01' AS start, 'UTC' AS zone, scope, u
   CAST(sum(points) AS BIGINT) AS points, max(occurred_at_us) FILTER (points > 0) AS reached_at_us,
   min(anchor_us) AS anchor_us, min(tick_us) AS tick_us
 FROM (
-  SELECT 'global' AS scope, user_id, user_no, points, occurred_at_us, 0 AS anchor_us, {hour} AS tick_us FROM answers
+  SELECT 'global' AS scope, user_id, user_no, points, occurred_at_us, 0 AS anchor_us, {hour} AS tick_us FROM counted
   UNION ALL
-  SELECT 'quiz:' || quiz_id, user_id, user_no, points, occurred_at_us, 0, {hour} FROM answers
+  SELECT 'quiz:' || quiz_id, user_id, user_no, points, occurred_at_us, 0, {hour} FROM counted
   UNION ALL
   SELECT 'session:' || session_id, user_id, user_no, points, occurred_at_us, session_started_at_us,
     session_tick_ms * 1000
-  FROM answers WHERE session_started_at_us >= {start} AND session_started_at_us < {end}
+  FROM counted WHERE session_started_at_us >= {start} AND session_started_at_us < {end}
 ) AS scoped
 GROUP BY scope, user_id
 """

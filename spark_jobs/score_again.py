@@ -83,8 +83,8 @@ def decide(connection: psycopg.Connection, wanted: Correction) -> Correction:
         ):
             return there
     there_are = decisions(connection)
+    _check_retracted(wanted, there_are)
     numbered = checked(replace(wanted, correction_id=len(there_are) + 1))
-    _check_retracted(numbered, there_are)
     connection.execute(
         "INSERT INTO corrections (id, event) VALUES (%s, %s)", (numbered.correction_id, encode(numbered))
     )
@@ -162,8 +162,8 @@ def _corrections(
         if wanted is None:
             return there, []
         number = max((one.correction_id for one in decisions(connection)), default=0) + 1
+        _check_retracted(wanted, there)
         looked_at = checked(replace(wanted, correction_id=number))
-        _check_retracted(looked_at, there)
         return [*there, looked_at], [looked_at]
     if wanted is not None:
         decide(connection, wanted)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,6 +30,14 @@ TAKES = {
         "jars",
         "local-dir",
         "shards",
+    ),
+    "score_again": (
+        "postgres-url",
+        "postgres-password-file",
+        "kafka-bootstrap",
+        "warehouse",
+        "jars",
+        "local-dir",
     ),
     "submit": ("bootstrap", "connector-jar", "checkpoint-dir", "rest-url", "webhdfs-url"),
     "stop_streams": ("rest-url", "checkpoint-dir"),
@@ -61,26 +71,56 @@ def settle(
     raise typer.Exit(run_job("settle", ["--from", first, "--to", last, *(["--json"] if json_ else [])]))
 
 
+# Jobs that publish boards: what they adjust, Redis' boards must follow.
+PUBLISHING = ("settle", "score_again")
+
+
+def run_job_for_document(name: str, arguments: list[str]) -> tuple[int, dict[str, Any] | None]:
+    """Runs a job whose standard output is one JSON document: (exit code, the document where there is one)."""
+    done = _run(name, arguments, capture=True)
+    if done is None:
+        return 2, None
+    lines = (done.stdout or "").strip().splitlines()
+    return done.returncode, json.loads(lines[-1]) if lines else None
+
+
 def run_job(name: str, arguments: list[str]) -> int:
     """Runs the job in its environment and returns its exit code; 2 if there is none of that name."""
+    done = _run(name, arguments)
+    return 2 if done is None else done.returncode
+
+
+def _run(name: str, arguments: list[str], capture: bool = False) -> subprocess.CompletedProcess[str] | None:
+    """The finished job, None if there is none of that name. Boards in Redis follow what it has published."""
     room = next((room for room in ("spark_jobs", "flink_jobs") if _is_job(room, name)), None)
     if room is None:
         there = sorted(
             path.stem for room in ("spark_jobs", "flink_jobs") for path in (ROOT / room).glob("*.py")
         )
         say(f"no job {name!r}; there are {', '.join(item for item in there if not item.startswith('_'))}")
-        return 2
+        return None
     layout = layout_from(os.environ)
     python = ensure("main" if room == "spark_jobs" else "flink")
     ensure_jars("spark" if room == "spark_jobs" else "flink")
     values = stack_arguments(layout)
     given = [f"--{key}={values[key]}" for key in TAKES.get(name, ())]
     env = child_env(**layout.environment("full"), JAVA_HOME=str(java_home()))
-    if name == "settle":
+    command = [str(python), "-m", f"{room}.{name}", *given, *arguments]
+    if name in PUBLISHING:
         lacking = _storage(python, values, env)
         if lacking:
-            return lacking
-    return subprocess.run([str(python), "-m", f"{room}.{name}", *given, *arguments], env=env).returncode
+            return subprocess.CompletedProcess(command, lacking)
+    done = subprocess.run(command, env=env, text=True, stdout=subprocess.PIPE if capture else None)
+    # Exit 1 may mean that some days are incomplete: others were published.
+    if name in PUBLISHING and done.returncode in (0, 1):
+        done.returncode = _redis_follows(python, env) or done.returncode
+    return done
+
+
+def _redis_follows(python: Path, env: dict[str, str]) -> int:
+    """Makes Redis' boards again if they lack what an adjustment has published; nearly always they don't."""
+    rebuild = [str(python), "-m", "serving.leaderboards.rebuild", "--if-stale"]
+    return subprocess.run(rebuild, env=env, stdout=sys.stderr).returncode
 
 
 def _storage(python: Path, values: dict[str, str], env: dict[str, str]) -> int:

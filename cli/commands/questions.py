@@ -18,11 +18,12 @@ from contracts.settings import without_password
 
 
 def sql(context: typer.Context, query: Annotated[str, typer.Argument(help="One SELECT.")]) -> None:
-    """Ask the lake in SQL (DuckDB over the tables' present snapshots).
+    """Ask the lake in SQL (DuckDB over the tables' present snapshots, or --settlement ID's); --json.
 
     \b
-    Example:
+    Examples:
       ./lakeboard sql 'select count(*) from answers'
+      ./lakeboard sql 'select count(*) from rankings' --settlement 7
     """
     raise typer.Exit(_in_main(["-m", "lake.sql", query, *_where_the_lake_is(), *context.args]))
 

@@ -1,6 +1,7 @@
 """Redis' boards made again from the record: `python -m serving.leaderboards.rebuild [--since DATE] [--json]`.
 
-The record is history (Postgres) and, behind it, the outbox. Answers may come in meanwhile: none is lost, none doubled.
+The record is history (Postgres) and, behind it, the outbox; what an answer counts is as corrections in force have it.
+Answers may come in meanwhile: none is lost, none doubled.
 --since DATE first moves `boards_since` back to the first instant of that day's week or month, so that Redis keeps them.
 
 Steps: 1 one rebuild at a time (advisory lock); 2 move `boards_since`, if asked; 3 for each shard: make its quiz and
@@ -30,12 +31,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from contracts import names
 from contracts.errors import BrokenContract, LakeboardError, Retryable, SystemMissing
-from contracts.events import ANSWER_TYPE, decode
+from contracts.events import ANSWER_TYPE, AnswerEvent, decode
 from contracts.periods import first_day, midnight_us, parse_day
 from contracts.ranking import POINTS_MAX, pack
 from contracts.settings import Settings, from_mapping
 from serving.boards.outbox import Entry, Outbox
 from serving.boards.swapping import BoardSwap
+from serving.leaderboards import staleness
+from serving.leaderboards.corrections import corrections_in_force, counting
 from serving.play.record import board_ticks
 from serving.relay.to_global_boards import additions_of
 from serving.relay.to_history import SINK, History
@@ -49,6 +52,7 @@ _TRIES = 2_000
 _LOCK = 0x7265_6275
 _GLOBAL = names.board("global", "", "").partition("::")[0] + ":"
 Advance = Callable[[int], None]
+PointsOf = Callable[[AnswerEvent], int | None]
 
 
 class Totals:
@@ -79,9 +83,18 @@ class Totals:
 class ShardRebuild:
     """One shard's quiz and session boards."""
 
-    def __init__(self, shard: int, url: str, postgres_url: str, since_us: int, advance: Advance) -> None:
+    def __init__(
+        self,
+        shard: int,
+        url: str,
+        postgres_url: str,
+        since_us: int,
+        points_of: PointsOf,
+        advance: Advance,
+    ) -> None:
         self.history, self.outbox, self.swap = History(postgres_url, shard), Outbox(url), BoardSwap(url)
         self.shard, self.since_us, self.advance = shard, since_us, advance
+        self.points_of = points_of
         self.totals = Totals()
         self.seq = 0
 
@@ -149,8 +162,11 @@ class ShardRebuild:
             if entry.type != ANSWER_TYPE:
                 continue
             event = decode(entry.event)
+            points = self.points_of(event)
+            if points is None:
+                continue
             for key, ticks in board_ticks(event, self.since_us):
-                self.totals.add(key, event.user_id, event.points, ticks)
+                self.totals.add(key, event.user_id, points, ticks)
                 touched.setdefault(key, set()).add(event.user_id)
         self.advance(len(entries))
         return touched
@@ -168,7 +184,15 @@ def _all_after(history: History, position: int, end: int) -> Iterator[list[Entry
 class GlobalRebuild:
     """The global boards of all shards, from history alone."""
 
-    def __init__(self, urls: Sequence[str], postgres_url: str, since_us: int, advance: Advance) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        postgres_url: str,
+        since_us: int,
+        points_of: PointsOf,
+        advance: Advance,
+    ) -> None:
+        self.points_of = points_of
         self.swaps = [BoardSwap(url) for url in urls]
         self.histories = [History(postgres_url, shard) for shard in range(len(urls))]
         self.totals = [Totals() for _ in urls]
@@ -208,7 +232,8 @@ class GlobalRebuild:
             for batch in _all_after(history, self.positions[source], end):
                 # Late answers touched no board when they came; a rebuild is where they enter.
                 entries = [replace(one, mode="import") if one.mode == "late" else one for one in batch]
-                for target, additions in enumerate(additions_of(entries, self.since_us, len(self.totals))):
+                parts = additions_of(entries, self.since_us, len(self.totals), self.points_of)
+                for target, additions in enumerate(parts):
                     for a in additions:
                         self.totals[target].add(a.board, a.user_id, a.points, a.ticks)
                         touched[target].setdefault(a.board, set()).add(a.user_id)
@@ -232,40 +257,61 @@ def _move_since(sql: psycopg.Connection, since: date | None) -> int:
 
 
 def rebuild(
-    settings: Settings, since: date | None = None, advance: Advance = lambda n: None
+    settings: Settings,
+    since: date | None = None,
+    advance: Advance = lambda n: None,
+    only_if_stale: bool = False,
 ) -> dict[str, Any]:
-    """Make all of Redis' boards again. Raises SystemMissing, Retryable (too much play), BrokenContract."""
+    """Make all of Redis' boards again. Raises SystemMissing, Retryable (too much play), BrokenContract.
+
+    only_if_stale: do nothing unless an adjustment has said that boards lack what it published.
+    """
     began = time.monotonic()
     try:
         with psycopg.connect(settings.postgres_url, autocommit=True, connect_timeout=5) as sql:
             sql.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+            stale = staleness.why(sql)
+            if only_if_stale and stale is None:
+                return {"boards": 0, "entries": 0, "stale": None, "seconds": 0.0}
             since_us = _move_since(sql, since)
-            boards, answers = 0, 0
+            points_of = counting(corrections_in_force(sql))
+            boards, seqs = 0, []
             for shard, url in enumerate(settings.valkey_urls):
-                one = ShardRebuild(shard, url, settings.postgres_url, since_us, advance)
+                one = ShardRebuild(shard, url, settings.postgres_url, since_us, points_of, advance)
                 try:
                     one.swap.forget_made()
                     boards += one.run()
-                    answers += one.seq
+                    seqs.append(one.seq)
                 finally:
                     one.close()
-            everybody = GlobalRebuild(settings.valkey_urls, settings.postgres_url, since_us, advance)
+            everybody = GlobalRebuild(
+                settings.valkey_urls, settings.postgres_url, since_us, points_of, advance
+            )
             try:
                 boards += everybody.run()
             finally:
                 everybody.close()
+            staleness.made_again(sql, stale, list(map(min, seqs, everybody.positions)))
     except (redis.exceptions.ConnectionError, psycopg.OperationalError) as error:
         raise SystemMissing(
             "system_missing", str(error).splitlines()[0], next_step="./lakeboard status"
         ) from error
-    seconds = round(time.monotonic() - began, 1)
-    return {"boards": boards, "entries": answers, "boards_since_us": since_us, "seconds": seconds}
+    return {
+        "boards": boards,
+        "entries": sum(seqs),
+        "boards_since_us": since_us,
+        "stale": stale,
+        "seconds": round(time.monotonic() - began, 1),
+    }
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
     """Exit 0: done; 1: the record is broken; 2: wrong use; 3: a system is missing."""
     parser = argparse.ArgumentParser(prog="rebuild", description="Redis' boards, made again from the record")
     parser.add_argument("--since", help="keep boards from this day's week and month on, YYYY-MM-DD")
+    parser.add_argument(
+        "--if-stale", action="store_true", help="only if an adjustment has published what boards lack"
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
     columns = (TextColumn("rebuild"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -273,7 +319,9 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
         since = parse_day(args.since) if args.since else None
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("", total=None)
-            document = rebuild(from_mapping(environment), since, lambda count: progress.advance(task, count))
+            document = rebuild(
+                from_mapping(environment), since, lambda count: progress.advance(task, count), args.if_stale
+            )
     except LakeboardError as error:
         print(
             f"lakeboard: {error.code}: {error.detail}" + (f"; {error.next_step}" if error.next_step else ""),

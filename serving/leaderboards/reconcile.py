@@ -29,6 +29,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from contracts import names
 from contracts.boards import Board, Scope, boards_of
+from contracts.corrections import Correction
 from contracts.errors import BadInput, LakeboardError, SystemMissing
 from contracts.periods import ENDING_PERIODS, midnight_us, parse_day, periods_touched, span
 from contracts.ranking import HOUR_US, PERIOD_TICK_US
@@ -37,6 +38,7 @@ from lake.views import Lake
 from lake.whole_boards import Answers, WholeBoard, settled_boards
 from serving.boards.whole_boards import WholeBoards
 from serving.leaderboards.comparison import Difference, Report, compare, places, without_joined
+from serving.leaderboards.corrections import corrections_in_force
 
 # Boards a step: enough for a pipeline, few enough for memory and a moving bar.
 _BATCH_BOARDS = 500
@@ -69,6 +71,10 @@ class Records:
         """The instant from which Redis keeps boards."""
         row = self._sql.execute("SELECT value FROM deployment WHERE key = 'boards_since_us'").fetchone()
         return int(row[0]) if row else 0
+
+    def corrections(self) -> list[Correction]:
+        """The corrections in force."""
+        return corrections_in_force(self._sql)
 
     def zones(self) -> dict[str, str]:
         """quiz_id → zone."""
@@ -147,7 +153,7 @@ class Reconciler:
     def run(self, first: date, last: date) -> Report:
         """Compare and judge; see the module's steps."""
         since_us = self.records.boards_since_us()
-        answers = Answers(self.lake)
+        answers = Answers(self.lake, self.records.corrections())
         try:
             covered = answers.covered()
             _wait(lambda: self._global_boards_behind(covered), "the global boards")

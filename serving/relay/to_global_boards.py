@@ -6,11 +6,11 @@ with the additions, empty batches too; so a repeat after a crash changes nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from contracts.boards import Board, Scope, boards_of, kept_in_redis
-from contracts.events import ANSWER_TYPE, decode
+from contracts.events import ANSWER_TYPE, AnswerEvent, decode
 from contracts.identity import user_shard
 from contracts.ranking import ticks_of
 from serving.boards.outbox import Addition, Entry, Outbox
@@ -23,18 +23,29 @@ def _boards_of_day(day_number: int) -> tuple[Board, ...]:
     return tuple(boards_of(Scope("global"), day_number * _DAY_US, "UTC"))
 
 
-def additions_of(entries: Sequence[Entry], boards_since_us: int, shards: int) -> list[list[Addition]]:
-    """What each target shard adds for some entries of one source; barriers and late answers add nothing."""
+def additions_of(
+    entries: Sequence[Entry],
+    boards_since_us: int,
+    shards: int,
+    points_of: Callable[[AnswerEvent], int | None] = lambda event: event.points,
+) -> list[list[Addition]]:
+    """What each target shard adds for some entries of one source; barriers and late answers add nothing.
+
+    points_of: what an answer counts, None if nothing (a rebuild applies corrections; as answers come none covers them).
+    """
     by_shard: list[list[Addition]] = [[] for _ in range(shards)]
     for entry in entries:
         if entry.type != ANSWER_TYPE or entry.mode == "late":
             continue
         event = decode(entry.event)
+        points = points_of(event)
+        if points is None:
+            continue
         target = by_shard[user_shard(event.user_id, shards)]
         for board in _boards_of_day(event.occurred_at_us // _DAY_US):
             if kept_in_redis(board, boards_since_us):
                 ticks = ticks_of(event.occurred_at_us, board.anchor_us, board.tick_us)
-                target.append(Addition(board.key, event.user_id, event.points, ticks))
+                target.append(Addition(board.key, event.user_id, points, ticks))
     return by_shard
 
 

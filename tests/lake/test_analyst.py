@@ -16,11 +16,12 @@ import pytest
 import lake
 from cli.places import ROOT
 from contracts import names
+from contracts.corrections import Correction, encode
 from contracts.errors import BadInput, BrokenContract, SystemMissing
 from contracts.settings import Settings, without_password
 from contracts.tables import TABLE_COMMENTS, TABLES
 from serving.migrations.upgrade import upgrade
-from tests.small_lake import SmallLake
+from tests.small_lake import SmallLake, schema_of
 
 pytestmark = pytest.mark.service
 ROW = {"scope": "global", "zone": "UTC", "day": date(2024, 4, 1), "reached_at_us": 1, "plays": 2, "misses": 1}
@@ -57,7 +58,10 @@ def test_a_table_is_a_view_with_comments_now_or_as_a_settlement_had_it(small: Sm
     views = dict(
         connection.sql("SELECT view_name, comment FROM duckdb_views() WHERE NOT internal").fetchall()
     )
-    assert {name: TABLE_COMMENTS[name] for name in TABLES} == views
+    assert {name: TABLE_COMMENTS[name] for name in TABLES} == {
+        name: views[name] for name in views.keys() - {"counted"}
+    }
+    assert "corrections in force" in views["counted"]
     # Every column, of empty tables too.
     columns = connection.sql(
         "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal"
@@ -66,6 +70,33 @@ def test_a_table_is_a_view_with_comments_now_or_as_a_settlement_had_it(small: Sm
     said = {(table, column): comment for table, column, comment in columns}
     assert "UTC µs" in said["answers", "occurred_at_us"]
     assert "place in that shard's outbox" == said["answers", "seq"]
+
+
+def test_counted_has_the_corrections_in_force_or_those_that_a_settlement_knew(small: SmallLake) -> None:
+    answer = {
+        **dict.fromkeys(schema_of("answers").names),
+        "quiz_id": "q",
+        "occurred_at_us": 5,
+        "correct": True,
+    }
+    answer |= {"elapsed_ms": 0, "time_limit_ms": 60_000, "points": 1000}
+    small.append("answers", [{**answer, "user_id": "u"}, {**answer, "user_id": "v"}])
+    corrections = [
+        Correction(1, "rule_change", 1, "a gentle week", quiz_id="q", rule="correct@1"),
+        Correction(2, "removal", 2, "a bot", user_id="v"),
+        Correction(3, "removal", 3, "not published yet", user_id="u"),
+    ]
+    with psycopg.connect(small.postgres_url) as sql:
+        for one in corrections:
+            sql.execute(
+                "INSERT INTO corrections (id, event, in_force_at) VALUES (%s, %s, CASE WHEN %s < 3 THEN now() END)",
+                (one.correction_id, encode(one), one.correction_id),
+            )
+        sql.execute("UPDATE settlements SET last_correction = 1")
+    query = "SELECT user_id, points FROM counted ORDER BY user_id"
+    assert [("u", 1)] == lake.open().sql(query).fetchall()
+    assert [("u", 1), ("v", 1)] == lake.open(settlement="7").sql(query).fetchall()
+    assert [(2000,)] == lake.open().sql("SELECT sum(points) FROM answers").fetchall()
 
 
 def test_what_is_not_there_is_said(small: SmallLake) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from contracts import names
 from contracts.errors import BadInput, BrokenContract
+from serving.migrations.upgrade import upgrade
 
 pytestmark = [pytest.mark.service]
 
@@ -21,6 +22,7 @@ def address(postgres_url: str, tmp_path: Path) -> tuple[str, str]:
     import pyarrow as pa
     from pyiceberg.catalog.sql import SqlCatalog
 
+    upgrade(postgres_url)
     warehouse = f"file://{tmp_path}/ware 'house"
     catalog = SqlCatalog(
         names.CATALOG,

@@ -6,22 +6,26 @@ import json
 import threading
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from redis import Redis
 
-from contracts import names
+from contracts import corrections, names
 from contracts.settings import Settings
 from serving.boards.shards import script_text
 from serving.boards.swapping import BoardSwap
 from serving.boards.whole_boards import WholeBoards
 from serving.leaderboards.comparison import places, without_joined
 from serving.leaderboards.rebuild import Totals, main, rebuild
+from serving.leaderboards.reconcile import reconcile
+from spark_jobs import publish
 from tests import model
 from tests.serving.recorded import Recorded
 from tests.serving.relay_stack import arrivals
+from tests.small_lake import SmallLake
 
 pytestmark = pytest.mark.service
 
@@ -236,3 +240,34 @@ def test_totals_do_not_depend_on_the_order() -> None:
     assert found[0] == found[1]
     assert 7 * 2**22 + 2**22 - 1 - 3 == found[0][0]["u"]
     assert {"v": 0} == found[0][2]
+
+
+def test_boards_follow_a_correction_once_it_is_in_force(
+    record: Recorded, small_lake: SmallLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = model.play(23, users=12, sessions=6)
+    record.play(answers)
+    record.relay()
+    small_lake.take()
+    counted = model.counted(arrivals(answers))
+    cheat = counted[0].user_id
+    fair = [answer for answer in counted if answer.user_id != cheat]
+    settings = replace(settings_of(record), lake_warehouse=small_lake.warehouse, cache_dir=str(tmp_path))
+    removal = corrections.Correction(1, corrections.REMOVAL, 1, "a script", user_id=cheat)
+
+    def differences() -> int:
+        return reconcile(settings, date(2024, 3, 25), date(2024, 4, 7)).differences
+
+    with psycopg.connect(record.postgres_url, autocommit=True) as sql:
+        sql.execute("INSERT INTO corrections VALUES (1, %s)", [corrections.encode(removal)])
+        rebuild(settings)
+        assert_equal_to_the_model(record, counted)  # decided, and not published yet
+        publish.put_in_force(sql, [1])
+        publish.boards_are_stale(sql, "1")
+    assert differences() > 0
+    assert 0 == main(["--if-stale", "--json"], settings.to_env())
+    assert "1" == json.loads(capsys.readouterr().out)["stale"]
+    assert_equal_to_the_model(record, fair)
+    assert 0 == differences()
+    assert 0 == main(["--if-stale", "--json"], settings.to_env())
+    assert 0 == json.loads(capsys.readouterr().out)["boards"]
