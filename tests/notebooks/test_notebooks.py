@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,22 @@ from tests.notebooks.conftest import LATE_USERS
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def executed(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A notebook with its outputs."""
-    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-    book = nbformat.read(ROOT / "notebooks" / name, as_version=4)
-    NotebookClient(book, timeout=120, kernel_name="python3").execute()
-    return book
+@pytest.fixture(scope="module")
+def books(settled: Settings) -> dict[str, Any]:
+    """Each notebook with its outputs, by name; run side by side, since most of their time is a kernel's start."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settled.to_env().items():
+            patch.setenv(name, value)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+        found = {path.stem: nbformat.read(path, as_version=4) for path in NOTEBOOKS}
+
+        async def run() -> None:
+            clients = [NotebookClient(book, timeout=120, kernel_name="python3") for book in found.values()]
+            await asyncio.gather(*(client.async_execute() for client in clients))
+
+        asyncio.run(run())
+    return found
 
 
 def output(book: Any, word: str) -> str:
@@ -37,27 +48,25 @@ def plots(book: Any) -> int:
 
 
 @pytest.mark.engine
-def test_the_tour_finds_no_difference(in_environment: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    book = executed("tour_of_the_lake.ipynb", monkeypatch)
+def test_the_tour_finds_no_difference(books: dict[str, Any]) -> None:
+    book = books["tour_of_the_lake"]
     assert "[]" == output(book, "differences =")
     assert "counted answer, as it was recorded" in output(book, "lake.tables()")
     assert 1 == plots(book)
 
 
 @pytest.mark.engine
-def test_boards_summed_are_the_boards_published(
-    in_environment: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    book = executed("boards.ipynb", monkeypatch)
-    assert "0 differences" in output(book, "differences =")
+def test_boards_summed_are_the_boards_published(books: dict[str, Any]) -> None:
+    book = books["boards"]
+    assert "'5 weeks, 200 rows, 0 differences '" == output(book, "differences =")
     assert 3 == plots(book)
 
 
 @pytest.mark.engine
 def test_quality_finds_the_late_answers_and_nothing_else(
-    in_environment: Settings, monkeypatch: pytest.MonkeyPatch
+    books: dict[str, Any], in_environment: Settings
 ) -> None:
-    book = executed("quality.ipynb", monkeypatch)
+    book = books["quality"]
     late = lake.open().sql("SELECT count(*) FROM answers WHERE user_id LIKE 'late%'").fetchall()[0][0]
     assert late >= LATE_USERS
     checks = output(book, "checks =").splitlines()
