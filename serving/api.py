@@ -31,6 +31,7 @@ ROOMS = (
     "serving.live.sockets",
     "serving.play.routes",
     "serving.leaderboards.routes",
+    "serving.leaderboards.settlements",
     "serving.history.routes",
     "serving.insights.routes",
     "serving.web.routes",

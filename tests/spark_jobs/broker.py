@@ -57,5 +57,13 @@ class Broker:
             pass
         loop.stop_leading()
 
+    def kill(self) -> None:
+        """As a power cut would."""
+        self._daemon.kill()
+
+    def start(self) -> None:
+        """Again, on the same port and files."""
+        self._daemon.start()
+
     def stop(self) -> None:
         self._daemon.stop()
