@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -187,6 +189,12 @@ def test_a_database_that_is_away_is_a_missing_system(
     for call in (lake.open, lake.tables, lambda: lake.open("7")):
         with pytest.raises(SystemMissing, match="does not answer"):
             call()
+
+
+def test_no_module_of_the_room_takes_the_place_of_a_function() -> None:
+    for module in pkgutil.iter_modules(lake.__path__):
+        importlib.import_module(f"lake.{module.name}")
+    assert [True] * 3 == [callable(call) for call in (lake.open, lake.tables, lake.catalog)]
 
 
 def test_importing_it_loads_no_library() -> None:
