@@ -80,10 +80,27 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     ),
 }
 TABLES = tuple(_COLUMNS)
+# What one row is, up to the semicolon, and what else to know: the tables' comments in the catalog and in DuckDB.
+TABLE_COMMENTS: dict[str, str] = {
+    "answers": "one row per counted answer, as it was recorded; never rewritten",
+    "barriers": "one row per (zone, day, shard) that has ended; answers of a higher seq are late for that day",
+    "corrections": "one row per rule change, removal or deletion; answers stay as they are",
+    "dead_letters": "one row per record of answers.v1 that no schema fits; with the reason",
+    "user_numbers": "one row per user that has answered; its dense number and its id",
+    "user_days": "one row per (scope, zone, local day, user_no); sums of its answers, as last published",
+    "user_months": "one row per (scope, zone, local month, user_no); sums of its user_days",
+    "ranking_changes": "one row per (settlement, board, user) that was moved; what an adjustment changed",
+    "rankings": "one row per (board, user) of a settled period; ranked, as last published",
+    "user_sessions": "one row per (session, user); sums of its answers in that game",
+}
 
 
 def create_table(name: str) -> str:
     """`CREATE TABLE IF NOT EXISTS …` of one lake table, as Spark SQL."""
     columns, partition = _COLUMNS[name]
     partitioned = f"\nPARTITIONED BY ({partition})" if partition else ""
-    return f"CREATE TABLE IF NOT EXISTS {table(name)} (\n{columns}\n) USING iceberg{partitioned}\nTBLPROPERTIES ({_PROPERTIES})"
+    comment = TABLE_COMMENTS[name].replace("'", "''")
+    return (
+        f"CREATE TABLE IF NOT EXISTS {table(name)} (\n{columns}\n) USING iceberg\nCOMMENT '{comment}'{partitioned}\n"
+        f"TBLPROPERTIES ({_PROPERTIES})"
+    )

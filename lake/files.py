@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from lake.catalog import file_system_of
+from lake.iceberg import file_system_of
 
 # Room for EdNet's tables a hundred times over; lower evicts files that a month's board still needs.
 CACHE_BYTES = 4 * 1024**3

@@ -21,8 +21,8 @@ from contracts.errors import BadInput, SystemMissing
 from contracts.periods import Span
 from contracts.ranking import RANGE_TICK_US
 from contracts.replies import RangePage
-from lake.open import Lake, Scan
 from lake.rankings import read_page
+from lake.views import Lake, Scan
 
 # A query that needs more is refused by DuckDB instead of taking the machine.
 MEMORY_LIMIT = "2GB"

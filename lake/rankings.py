@@ -10,7 +10,7 @@ from pyiceberg.expressions import And, BooleanExpression, EqualTo
 
 from contracts.periods import iso_ms
 from contracts.replies import DEFAULT_K, DEFAULT_M, BoardPage, Entry
-from lake.open import Lake
+from lake.views import Lake
 
 _COLUMNS = "rank, user_id, points, reached_at_us"
 

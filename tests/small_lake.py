@@ -31,9 +31,14 @@ _TYPES = {
 
 
 def schema_of(name: str) -> pa.Schema:
-    """The columns of a table, read from its Spark SQL."""
-    columns = re.findall(r"^\s+(\w+) (\S+) COMMENT", create_table(name), re.MULTILINE)
-    return pa.schema([(column, _TYPES[kind]) for column, kind in columns])
+    """The columns of a table and their comments, read from its Spark SQL."""
+    text = re.findall(r"^\s+(\w+) (\S+) COMMENT '((?:[^']|'')*)'", create_table(name), re.MULTILINE)
+    return pa.schema(
+        [
+            pa.field(column, _TYPES[kind], metadata={"doc": doc.replace("''", "'")})
+            for column, kind, doc in text
+        ]
+    )
 
 
 def model_answer(event: AnswerEvent) -> model.Answer:

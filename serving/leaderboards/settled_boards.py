@@ -73,7 +73,7 @@ async def published(connections: Connections, board: Board, settlement: str) -> 
 def the_lake(settings: Settings) -> Any:
     """The process' one lake: its file cache and catalog are shared by all requests."""
     if settings.lake_warehouse not in _LAKES:
-        module = room("lake.open")
+        module = room("lake.views")
         _LAKES[settings.lake_warehouse] = module.Lake(
             settings.postgres_url, settings.lake_warehouse, Path(settings.cache_dir) / "lake"
         )

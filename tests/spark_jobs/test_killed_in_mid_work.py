@@ -122,7 +122,7 @@ def _kill_kafka(stack: Stack, job: subprocess.Popen[str]) -> None:
 
 def _published(stack: Stack, folder: Path) -> tuple[dict[Any, Any], list[Any], int]:
     """(boards of `rankings`, versions by day, repeats among the answers) as readers see them."""
-    from lake.open import Lake
+    from lake.views import Lake
 
     with Lake(stack.postgres_url, stack.warehouse, folder).open() as connection:
         rows = connection.execute(

@@ -167,8 +167,8 @@ def test_published_once_whatever_dies_and_taken_back(
 def test_a_board_as_published_before_is_still_there(
     settled: Lake, play: list[AnswerEvent], tmp_path: Path
 ) -> None:
-    from lake.open import Lake as Reader
     from lake.rankings import page
+    from lake.views import Lake as Reader
 
     with psycopg.connect(settled.postgres_url) as sql:
         rows = sql.execute(

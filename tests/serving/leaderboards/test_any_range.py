@@ -171,7 +171,7 @@ def test_a_stopped_query_ends_and_a_large_one_is_refused(
     from contracts.errors import BadInput, SystemMissing
     from contracts.periods import Span
     from lake import ranges
-    from lake.open import Lake
+    from lake.views import Lake
 
     answers = model.play(83, users=30, sessions=9)
     record.play(answers)

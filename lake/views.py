@@ -15,9 +15,9 @@ from pyiceberg.table import Table
 
 from contracts import names
 from contracts.errors import BrokenContract
-from contracts.tables import TABLES
-from lake.catalog import load_table, open_catalog, probe
+from contracts.tables import TABLE_COMMENTS, TABLES
 from lake.files import FileCache
+from lake.iceberg import answering, load_table, open_catalog, probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,11 @@ def snapshot_files(
 ) -> tuple[list[str], Scan]:
     """URLs of the data files of a snapshot (default: the current one) that may hold rows of `where`, and their size.
 
-    Raises BrokenContract if the snapshot has delete files: reading the file list would bring deleted rows back.
+    Raises BrokenContract if the snapshot has delete files: reading the file list would bring deleted rows back, and
+    if the table has no such snapshot: pyiceberg plans no files for it, which would read as an empty table.
     """
+    if snapshot_id is not None and table.snapshot_by_id(snapshot_id) is None:
+        raise BrokenContract("check_failed", f"{table.name()} has no snapshot {snapshot_id}; was it expired?")
     scan = table.scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot_id)
     tasks = list(scan.plan_files())
     if any(task.delete_files for task in tasks):
@@ -66,7 +69,16 @@ class Lake:
 
         where: files that cannot hold such rows are not fetched; the query still has to filter.
         """
-        table = load_table(self.catalog, name)
+        return self._view(connection, name, load_table(self.catalog, name), snapshot_id, where)
+
+    def _view(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        name: str,
+        table: Table,
+        snapshot_id: int | None,
+        where: BooleanExpression | None = None,
+    ) -> Scan:
         current = table.current_snapshot()
         urls, scan = snapshot_files(table, snapshot_id, where) if current else ([], Scan())
         scan = replace(scan, committed_at_us=current.timestamp_ms * 1000 if current else None)
@@ -82,14 +94,37 @@ class Lake:
         return scan
 
     def open(self, snapshots: Mapping[str, int] | None = None) -> duckdb.DuckDBPyConnection:
-        """A DuckDB with every table that exists as a view, at the given snapshots or the current ones."""
+        """A DuckDB with every table that exists as a view, at the given snapshots or the current ones.
+
+        Views and their columns carry the tables' comments (`duckdb_views()`, `duckdb_columns()`).
+        Raises SystemMissing if the catalog or HDFS does not answer.
+        """
         probe(str(self.catalog.properties["warehouse"]))
         connection = duckdb.connect()
         connection.execute("SET TimeZone = 'UTC'")
         for name in TABLES:
             try:
-                self.catalog.load_table((names.NAMESPACE, name))
+                with answering():
+                    table = self.catalog.load_table((names.NAMESPACE, name))
             except NoSuchTableError:
                 continue
-            self.view(connection, name, (snapshots or {}).get(name))
+            self._view(connection, name, table, (snapshots or {}).get(name))
+            docs = {field.name: field.doc for field in table.schema().fields}
+            comment(connection, name, TABLE_COMMENTS.get(name, ""), docs)
         return connection
+
+
+def comment(
+    connection: duckdb.DuckDBPyConnection, view: str, what: str, columns: Mapping[str, str | None]
+) -> None:
+    """Say what a view holds and what its columns mean; a column that the view lacks is passed over."""
+
+    def text(value: str) -> str:
+        return "'" + value.replace("'", "''") + "'"
+
+    connection.execute(f"COMMENT ON VIEW {view} IS {text(what)}")
+    # An old snapshot's files may lack a column that was added since.
+    there = set(connection.table(view).columns)
+    for name, doc in columns.items():
+        if doc and name in there:
+            connection.execute(f"COMMENT ON COLUMN {view}.{name} IS {text(doc)}")
