@@ -60,6 +60,13 @@ COMMANDS = (
         needs=("serving/leaderboards/rebuild.py",),
         group="rebuild",
     ),
+    Command(
+        "questdb",
+        "cli.commands.comparing",
+        "rebuild_questdb",
+        needs=("serving/relay/rebuild_questdb.py",),
+        group="rebuild",
+    ),
     Command("sql", "cli.commands.questions", "sql", needs=("lake/sql.py",), pass_on=True),
     Command("tables", "cli.commands.questions", "tables", needs=("lake/inventory.py",)),
     Command("notebook", "cli.commands.questions", "notebook", needs=("notebooks",), pass_on=True),

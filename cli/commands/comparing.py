@@ -1,4 +1,4 @@
-"""`reconcile` and `rebuild redis`: Redis against the lake, and Redis made again from the record."""
+"""`reconcile` and `rebuild`: Redis against the lake, and each derived store made again from the record."""
 
 from __future__ import annotations
 
@@ -49,3 +49,15 @@ def rebuild_redis(
     arguments = [*(["--since", since] if since else []), *(["--json"] if json_ else [])]
     # Nothing of the lake is needed: profile live can do it.
     raise typer.Exit(_run("serving.leaderboards.rebuild", arguments, "live" if is_ready("live") else "main"))
+
+
+def rebuild_questdb(
+    json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Write QuestDB's windows again from Kafka, and compare. What retention took from the topics stays as it is.
+
+    \b
+    Example:
+      ./lakeboard rebuild questdb
+    """
+    raise typer.Exit(_run("serving.relay.rebuild_questdb", ["--json"] if json_ else []))
