@@ -59,6 +59,7 @@ COMMANDS = (
         needs=("serving/leaderboards/rebuild.py",),
         group="rebuild",
     ),
+    Command("restore", "cli.commands.restoring", "restore", needs=("serving/history/restore.py",)),
     Command("sql", "cli.commands.questions", "sql", needs=("lake/sql.py",), pass_on=True),
     Command("notebook", "cli.commands.questions", "notebook", needs=("notebooks",), pass_on=True),
     Command("job", "cli.commands.jobs", "job", needs=("flink_jobs/submit.py",), pass_on=True),

@@ -23,6 +23,13 @@ _LAYOUT = {
         "'write.parquet.bloom-filter-max-bytes'='65536')",
     ),
     "user_days": ("WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY scope, user_no",),
+    # Small row groups: a page reads one user's of a month's file.
+    "user_sessions": (
+        "WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY user_id, first_at_us",
+        "SET TBLPROPERTIES ('write.parquet.bloom-filter-enabled.column.user_id'='true', "
+        "'write.parquet.bloom-filter-max-bytes'='65536', 'write.parquet.row-group-size-bytes'='1048576', "
+        "'write.parquet.page-size-bytes'='65536')",
+    ),
     "user_months": ("WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY scope, user_no",),
 }
 # Closing a file asks the NameNode whether the DataNode has reported its last block, and sleeps if not yet. The default

@@ -29,6 +29,7 @@ TAKES = {
         "local-dir",
         "shards",
     ),
+    "archive_month": ("postgres-url", "postgres-password-file", "warehouse", "jars", "local-dir"),
     "submit": ("bootstrap", "connector-jar", "checkpoint-dir", "rest-url", "webhdfs-url"),
     "stop_streams": ("rest-url", "checkpoint-dir"),
 }
@@ -76,7 +77,7 @@ def run_job(name: str, arguments: list[str]) -> int:
     values = stack_arguments(layout)
     given = [f"--{key}={values[key]}" for key in TAKES.get(name, ())]
     env = child_env(**layout.environment("full"), JAVA_HOME=str(java_home()))
-    if name == "settle":
+    if name in ("settle", "archive_month"):
         lacking = _storage(python, values, env)
         if lacking:
             return lacking

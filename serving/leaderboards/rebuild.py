@@ -1,6 +1,7 @@
 """Redis' boards made again from the record: `python -m serving.leaderboards.rebuild [--since DATE] [--json]`.
 
-The record is history (Postgres) and, behind it, the outbox. Answers may come in meanwhile: none is lost, none doubled.
+The record is the archive (the lake), history (Postgres) and, behind it, the outbox. Answers may come in meanwhile: none
+is lost, none doubled.
 --since DATE first moves `boards_since` back to the first instant of that day's week or month, so that Redis keeps them.
 
 Steps: 1 one rebuild at a time (advisory lock); 2 move `boards_since`, if asked; 3 for each shard: make its quiz and
@@ -36,6 +37,7 @@ from contracts.ranking import POINTS_MAX, pack
 from contracts.settings import Settings, from_mapping
 from serving.boards.outbox import Entry, Outbox
 from serving.boards.swapping import BoardSwap
+from serving.history.whole_record import WholeRecord
 from serving.play.record import board_ticks
 from serving.relay.to_global_boards import additions_of
 from serving.relay.to_history import SINK, History
@@ -79,8 +81,8 @@ class Totals:
 class ShardRebuild:
     """One shard's quiz and session boards."""
 
-    def __init__(self, shard: int, url: str, postgres_url: str, since_us: int, advance: Advance) -> None:
-        self.history, self.outbox, self.swap = History(postgres_url, shard), Outbox(url), BoardSwap(url)
+    def __init__(self, shard: int, url: str, settings: Settings, since_us: int, advance: Advance) -> None:
+        self.history, self.outbox, self.swap = WholeRecord(settings, shard), Outbox(url), BoardSwap(url)
         self.shard, self.since_us, self.advance = shard, since_us, advance
         self.totals = Totals()
         self.seq = 0
@@ -168,9 +170,9 @@ def _all_after(history: History, position: int, end: int) -> Iterator[list[Entry
 class GlobalRebuild:
     """The global boards of all shards, from history alone."""
 
-    def __init__(self, urls: Sequence[str], postgres_url: str, since_us: int, advance: Advance) -> None:
+    def __init__(self, urls: Sequence[str], settings: Settings, since_us: int, advance: Advance) -> None:
         self.swaps = [BoardSwap(url) for url in urls]
-        self.histories = [History(postgres_url, shard) for shard in range(len(urls))]
+        self.histories = [WholeRecord(settings, shard) for shard in range(len(urls))]
         self.totals = [Totals() for _ in urls]
         self.positions = [0] * len(urls)
         self.since_us, self.advance = since_us, advance
@@ -242,14 +244,14 @@ def rebuild(
             since_us = _move_since(sql, since)
             boards, answers = 0, 0
             for shard, url in enumerate(settings.valkey_urls):
-                one = ShardRebuild(shard, url, settings.postgres_url, since_us, advance)
+                one = ShardRebuild(shard, url, settings, since_us, advance)
                 try:
                     one.swap.forget_made()
                     boards += one.run()
                     answers += one.seq
                 finally:
                     one.close()
-            everybody = GlobalRebuild(settings.valkey_urls, settings.postgres_url, since_us, advance)
+            everybody = GlobalRebuild(settings.valkey_urls, settings, since_us, advance)
             try:
                 boards += everybody.run()
             finally:
