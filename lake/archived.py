@@ -20,7 +20,7 @@ from pyiceberg.types import StringType
 from contracts.periods import EPOCH_DAY, span
 from contracts.tables import USER_BUCKETS
 from lake.catalog import load_table
-from lake.open import Lake
+from lake.open import Lake, planned_files
 
 # Snapshots whose files are remembered: the newest, and those that requests under way still read.
 _SNAPSHOTS = 4
@@ -152,7 +152,7 @@ class ArchivedAnswers:
             spec = table.spec()
             found = [
                 _file(spec, task.file.file_path, [task.file.partition[i] for i in range(len(spec.fields))])
-                for task in table.scan(snapshot_id=snapshot_id).plan_files()
+                for task in planned_files(table, snapshot_id)
             ]
             with self._lock:
                 self._files[snapshot_id] = found

@@ -48,7 +48,7 @@ def read_partition(connection: psycopg.Connection, month: date, through: Mapping
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         positions = connection.execute("SELECT shard, position FROM relay_position WHERE sink = 'history'")
-        found = dict(positions.fetchall())
+        found: dict[int, int] = dict(positions.fetchall())
         blocks = connection.execute(
             f"SELECT shard, seq / {BLOCK_SEQS}, count(*), sum({checksum})::text FROM {table} "
             f"WHERE {above or 'true'} GROUP BY 1, 2"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -86,6 +88,8 @@ def spark_session(
         "spark.sql.adaptive.coalescePartitions.enabled": "false",
         **_HDFS_CLIENT,
     }
+    # Python functions run in this environment; the default is the first python3 on the path, which lacks ours.
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.appName(name).master(f"local[{cores}]")
     for key, value in options.items():
         builder = builder.config(key, value)

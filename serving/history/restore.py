@@ -44,10 +44,8 @@ def restore(settings: Settings, kind: str, ident: str) -> dict[str, Any]:
             sql.execute("SELECT pg_advisory_lock(%s)", (zlib.crc32(names.ARCHIVE_LOCK.encode()),))
             months = archived_months_now(settings.postgres_url).months
             check_readable(settings, months)
-            positions = dict(
-                sql.execute(
-                    "SELECT shard, position FROM relay_position WHERE sink = 'history'"
-                ).fetchall()
+            positions: dict[int, int] = dict(
+                sql.execute("SELECT shard, position FROM relay_position WHERE sink = 'history'").fetchall()
             )
             # Kafka, and with it the lake, may be ahead of history: what the relay will bring is the relay's.
             found = [

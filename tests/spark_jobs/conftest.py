@@ -61,7 +61,7 @@ class Lake:
             self.spark.sql(f"DROP TABLE IF EXISTS {names.table(name)} PURGE")
         create_tables(self.spark)
         with psycopg.connect(self.postgres_url) as connection:
-            connection.execute("TRUNCATE settlements CASCADE")
+            connection.execute("TRUNCATE settlements, archived_months CASCADE")
         broker.empty_topics()
 
 
