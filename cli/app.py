@@ -67,6 +67,7 @@ COMMANDS = (
         needs=("serving/relay/rebuild_questdb.py",),
         group="rebuild",
     ),
+    Command("restore", "cli.commands.restoring", "restore", needs=("serving/history/restore.py",)),
     Command("sql", "cli.commands.questions", "sql", needs=("lake/sql.py",), pass_on=True),
     Command("tables", "cli.commands.questions", "tables", needs=("lake/inventory.py",)),
     Command("notebook", "cli.commands.questions", "notebook", needs=("notebooks",), pass_on=True),

@@ -13,6 +13,25 @@ _PROPERTIES = (
     "'write.merge.mode'='copy-on-write', 'write.distribution-mode'='hash', 'write.wap.enabled'='true', "
     "'write.parquet.compression-codec'='zstd'"
 )
+# What a page of an archived user's history shows, and the place in the outbox, by which a repeat is answered.
+ARCHIVED_ANSWER: tuple[tuple[str, str], ...] = (
+    ("event_id", "STRING"),
+    ("occurred_at_us", "BIGINT"),
+    ("question_id", "STRING"),
+    ("question_type", "STRING"),
+    ("skill_tags", "ARRAY<STRING>"),
+    ("choice", "STRING"),
+    ("correct", "BOOLEAN"),
+    ("elapsed_ms", "BIGINT"),
+    ("points", "BIGINT"),
+    ("rule", "STRING"),
+    ("shard", "INT"),
+    ("seq", "BIGINT"),
+)
+# Without spaces: a column's type is one word.
+ARCHIVED_ANSWERS = f"ARRAY<STRUCT<{','.join(f'{name}:{kind}' for name, kind in ARCHIVED_ANSWER)}>>"
+# Users of a month lie in this many files, so that one user's month is one small file.
+USER_BUCKETS = 16
 _COLUMNS: dict[str, tuple[str, str]] = {
     "answers": (
         f"{spark_columns()},\n"
@@ -77,6 +96,20 @@ _COLUMNS: dict[str, tuple[str, str]] = {
         "  user_no BIGINT COMMENT 'its number',\n  points BIGINT COMMENT 'sum of stamped points',\n"
         "  reached_at_us BIGINT COMMENT 'floored to the second, UTC µs; null at 0 points'",
         "period, start",
+    ),
+    "user_sessions": (
+        "  month DATE COMMENT 'first day of the UTC month of its answers',\n"
+        "  user_id STRING COMMENT 'the user',\n  user_no BIGINT COMMENT 'its number',\n"
+        "  session_id STRING COMMENT 'the session; one that goes over the end of a month has a row in each',\n"
+        "  quiz_id STRING COMMENT 'the session''s quiz',\n"
+        "  session_started_at_us BIGINT COMMENT 'anchor of the session''s board, UTC µs',\n"
+        "  first_at_us BIGINT COMMENT 'its earliest answer, UTC µs',\n"
+        "  last_at_us BIGINT COMMENT 'its latest answer, UTC µs',\n"
+        "  plays BIGINT COMMENT 'counted answers',\n  hits BIGINT COMMENT 'right answers',\n"
+        "  points BIGINT COMMENT 'sum of stamped points',\n"
+        "  elapsed_ms BIGINT COMMENT 'sum of time taken, ms',\n"
+        f"  answers {ARCHIVED_ANSWERS} COMMENT 'its answers, earliest first'",
+        f"month, bucket({USER_BUCKETS}, user_id)",
     ),
 }
 TABLES = tuple(_COLUMNS)

@@ -11,7 +11,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io.pyarrow import schema_to_pyarrow
-from pyiceberg.table import Table
+from pyiceberg.table import FileScanTask, Table
 
 from contracts import names
 from contracts.errors import BrokenContract
@@ -30,22 +30,29 @@ class Scan:
     committed_at_us: int | None = None
 
 
-def snapshot_files(
+def planned_files(
     table: Table, snapshot_id: int | None = None, where: BooleanExpression | None = None
-) -> tuple[list[str], Scan]:
-    """URLs of the data files of a snapshot (default: the current one) that may hold rows of `where`, and their size.
+) -> list[FileScanTask]:
+    """The data files of a snapshot (default: the current one) that may hold rows of `where`, with their partitions.
 
     Raises BrokenContract if the snapshot has delete files: reading the file list would bring deleted rows back, and
     if the table has no such snapshot: pyiceberg plans no files for it, which would read as an empty table.
     """
     if snapshot_id is not None and table.snapshot_by_id(snapshot_id) is None:
         raise BrokenContract("check_failed", f"{table.name()} has no snapshot {snapshot_id}; was it expired?")
-    scan = table.scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot_id)
-    tasks = list(scan.plan_files())
+    tasks = list(table.scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot_id).plan_files())
     if any(task.delete_files for task in tasks):
         raise BrokenContract(
             "check_failed", f"{table.name()} has delete files; the lake's tables are copy-on-write"
         )
+    return tasks
+
+
+def snapshot_files(
+    table: Table, snapshot_id: int | None = None, where: BooleanExpression | None = None
+) -> tuple[list[str], Scan]:
+    """URLs of the data files of a snapshot that may hold rows of `where`, and their size. Raises as `planned_files`."""
+    tasks = planned_files(table, snapshot_id, where)
     size = sum(task.file.file_size_in_bytes for task in tasks)
     rows = sum(task.file.record_count for task in tasks)
     return [task.file.file_path for task in tasks], Scan(len(tasks), size, rows)

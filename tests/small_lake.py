@@ -15,7 +15,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from contracts import names
 from contracts.events import ANSWER_TYPE, AnswerEvent, decode, decode_barrier
-from contracts.tables import TABLES, create_table
+from contracts.tables import ARCHIVED_ANSWER, ARCHIVED_ANSWERS, TABLES, create_table
 from tests import model
 
 _TYPES = {
@@ -28,6 +28,7 @@ _TYPES = {
     "BINARY": pa.binary(),
     "ARRAY<STRING>": pa.list_(pa.string()),
 }
+_TYPES[ARCHIVED_ANSWERS] = pa.list_(pa.struct([(name, _TYPES[kind]) for name, kind in ARCHIVED_ANSWER]))
 
 
 def schema_of(name: str) -> pa.Schema:

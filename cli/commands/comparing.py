@@ -47,8 +47,8 @@ def rebuild_redis(
       ./lakeboard rebuild redis --since 2026-01-01
     """
     arguments = [*(["--since", since] if since else []), *(["--json"] if json_ else [])]
-    # Nothing of the lake is needed: profile live can do it.
-    raise typer.Exit(_run("serving.leaderboards.rebuild", arguments, "live" if is_ready("live") else "main"))
+    # Only archived months need the lake, and only where there is `main` can there be any.
+    raise typer.Exit(_run("serving.leaderboards.rebuild", arguments, "main" if is_ready("main") else "live"))
 
 
 def rebuild_questdb(

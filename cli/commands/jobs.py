@@ -39,6 +39,7 @@ TAKES = {
         "jars",
         "local-dir",
     ),
+    "archive_month": ("postgres-url", "postgres-password-file", "warehouse", "jars", "local-dir"),
     "submit": ("bootstrap", "connector-jar", "checkpoint-dir", "rest-url", "webhdfs-url"),
     "stop_streams": ("rest-url", "checkpoint-dir"),
 }
@@ -106,7 +107,7 @@ def _run(name: str, arguments: list[str], capture: bool = False) -> subprocess.C
     given = [f"--{key}={values[key]}" for key in TAKES.get(name, ())]
     env = child_env(**layout.environment("full"), JAVA_HOME=str(java_home()))
     command = [str(python), "-m", f"{room}.{name}", *given, *arguments]
-    if name in PUBLISHING:
+    if name in (*PUBLISHING, "archive_month"):
         lacking = _storage(python, values, env)
         if lacking:
             return subprocess.CompletedProcess(command, lacking)

@@ -36,8 +36,8 @@ _TRIES = 3
 Sql = Callable[[], AbstractAsyncContextManager[psycopg.AsyncConnection]]
 
 
-# event ids → the repeats among them, from where answers rest after history.
-Archived = Callable[[Sequence[str]], Awaitable[dict[str, Outcome]]]
+# events → the repeats among them by event id, from where answers rest after history.
+Archived = Callable[[Sequence[AnswerEvent]], Awaitable[dict[str, Outcome]]]
 
 
 def clock_us() -> int:
@@ -75,8 +75,8 @@ def _refused(code: str) -> Outcome:
     return Outcome(code, 0, 0, 0, False)
 
 
-async def nothing_archived(event_ids: Sequence[str]) -> dict[str, Outcome]:
-    """Which of these answers are in the lake alone. Nothing leaves history yet, so none."""
+async def nothing_archived(events: Sequence[AnswerEvent]) -> dict[str, Outcome]:
+    """Which of these answers are in the lake alone: none, where there is no lake."""
     return {}
 
 
@@ -192,7 +192,7 @@ class Importer:
                 )
             ).fetchall()
             known = {row[0]: Outcome(REPEAT, *row[1:]) for row in rows}
-            known |= await self.archived([e.event_id for _, e in items if e.event_id not in known])
+            known |= await self.archived([e for _, e in items if e.event_id not in known])
             new: dict[str, AnswerEvent] = {}
             for _, event in items:
                 if event.event_id not in known:
