@@ -61,6 +61,13 @@ COMMANDS = (
         group="rebuild",
     ),
     Command(
+        "postgres",
+        "cli.commands.comparing",
+        "rebuild_postgres",
+        needs=("serving/history/rebuild.py",),
+        group="rebuild",
+    ),
+    Command(
         "questdb",
         "cli.commands.comparing",
         "rebuild_questdb",

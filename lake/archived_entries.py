@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
-from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, LessThan
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, LessThan
 
 from contracts.events import (
     ANSWER_FIELDS,
@@ -48,10 +48,14 @@ class ArchivedEntry(NamedTuple):
 
 
 class ArchivedEntries:
-    """One shard's archived entries, read forward: asking for what follows the last answer costs nothing anew."""
+    """One shard's archived entries, read forward: asking for what follows the last answer costs nothing anew.
 
-    def __init__(self, lake: Lake, shard: int, months: Sequence[date]) -> None:
-        self.lake, self.shard, self.months = lake, shard, sorted(months)
+    months: the archived ones; None for everything that the lake has.
+    """
+
+    def __init__(self, lake: Lake, shard: int, months: Sequence[date] | None) -> None:
+        self.lake, self.shard = lake, shard
+        self.months = None if months is None else sorted(months)
         self._stream: Iterator[ArchivedEntry] | None = None
         self._ahead: ArchivedEntry | None = None
         self._passed = 0
@@ -133,8 +137,10 @@ def _barrier(row: tuple[Any, ...]) -> ArchivedEntry:
     return ArchivedEntry(shard, seq, BARRIER_TYPE, encode_barrier(event), "barrier")
 
 
-def _within(months: Sequence[date], column: str) -> BooleanExpression:
+def _within(months: Sequence[date] | None, column: str) -> BooleanExpression:
     """What a file must be able to hold: the months' whole span."""
+    if months is None:
+        return AlwaysTrue()
     low, high = (span("monthly", month, "UTC") for month in (min(months), max(months)))
     return And(
         GreaterThanOrEqual(column, from_instant_us(low.start_us).isoformat()),  # type: ignore[call-arg, arg-type]
@@ -142,6 +148,8 @@ def _within(months: Sequence[date], column: str) -> BooleanExpression:
     )
 
 
-def _in_months(months: Sequence[date], column: str) -> str:
+def _in_months(months: Sequence[date] | None, column: str) -> str:
+    if months is None:
+        return "true"
     bounds = [span("monthly", month, "UTC") for month in months]
     return " OR ".join(f"({column} >= {one.start_us} AND {column} < {one.end_us})" for one in bounds)

@@ -61,3 +61,17 @@ def rebuild_questdb(
       ./lakeboard rebuild questdb
     """
     raise typer.Exit(_run("serving.relay.rebuild_questdb", ["--json"] if json_ else []))
+
+
+def rebuild_postgres(
+    json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Bring back what Postgres' history lacks, from the lake and the outbox, and compare it byte for byte.
+
+    Display names, titles and PINs are in no answer and cannot come back from there.
+
+    \b
+    Example:
+      ./lakeboard rebuild postgres
+    """
+    raise typer.Exit(_run("serving.history.rebuild", ["--json"] if json_ else []))
