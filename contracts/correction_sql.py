@@ -65,3 +65,15 @@ def counted_points_sql(corrections: Iterable[Correction]) -> str:
     lines = [f"WHEN {covers_sql(one)} THEN NULL" for one in removals]
     lines += [f"WHEN {covers_sql(one)} THEN CAST({POINTS_SQL[str(one.rule)]} AS BIGINT)" for one in rules]
     return "CASE " + " ".join(lines) + " ELSE points END"
+
+
+def counted_rule_sql(corrections: Iterable[Correction]) -> str:
+    """The rule that a row's points are of: the newest covering rule change's, else the stamped one."""
+    rules = [one for one in reversed(holding(corrections)) if one.kind != REMOVAL]
+    if not rules:
+        return "rule"
+    return (
+        "CASE "
+        + " ".join(f"WHEN {covers_sql(one)} THEN {_text(str(one.rule))}" for one in rules)
+        + " ELSE rule END"
+    )

@@ -158,9 +158,12 @@ def test_published_once_whatever_dies_and_taken_back(
     _run(settled, broker, Correction(0, "retraction", 1, "as before", retracts=1))
     _assert_published(settled, play)
     with psycopg.connect(settled.postgres_url) as sql:
-        rows = sql.execute("SELECT reason, last_correction FROM settlements ORDER BY id::int").fetchall()
+        rows = sql.execute(
+            "SELECT reason, last_correction, rule FROM settlements ORDER BY id::int"
+        ).fetchall()
         stale = sql.execute("SELECT value FROM deployment WHERE key = 'boards_stale'").fetchall()
-    assert ("retraction 4: as before", 4) == rows[-1] and 5 == len(rows)
+    assert ("retraction 4: as before", 4, "speed@1") == rows[-1] and 5 == len(rows)
+    assert "correct@1,speed@1" == rows[1][2]
     assert [("5",)] == stale
 
 
