@@ -129,12 +129,6 @@ def _within(limits: Mapping[int, int]) -> F.Column:
     return found
 
 
-def _sums(rows: DataFrame, *keys: F.Column | str) -> list[Row]:
-    # 60 bits a row: a BIGINT would overflow after 8 rows.
-    sums = F.sum(F.col("checksum").cast("decimal(20,0)")).alias("sums")
-    return rows.groupBy("shard", block).agg(F.count("*").alias("rows"), sums).collect()
-
-
 def prove(partition: Partition, lake: DataFrame, recorded: tuple[Block, Mapping[int, int]] | None) -> Block:
     """The month's rows as one block, if the lake holds them all. Raises BrokenContract(check_failed) naming what differs.
 
