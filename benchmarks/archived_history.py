@@ -47,7 +47,7 @@ SELECT 0, %(base)s + u * %(answers)s + k + 1, 'answer.v1', md5(%(month)s || '/' 
   to_timestamp(at / 1000000), 'import', at, 'user' || u, u, 's' || %(month)s || '_' || u || '_' || k / 10, at, 1000,
   'part-' || (k / 10) %% 7, 'UTC', 1, 'q' || k, 'imported', ARRAY['tag'], 'apple', k %% 3 > 0, 1000 + k, 60000, 'speed@1', 900,
   'import', convert_to(repeat('x', 450), 'UTF8')
-FROM (SELECT u, k, (%(start)s + ((u * 7919 + k * 104729) %% 2400000)) * 1000000 AS at
+FROM (SELECT u, k, (%(start)s::bigint + ((u * 7919 + k * 104729) %% 2400000)) * 1000000 AS at
   FROM generate_series(0, %(users)s - 1) AS u, generate_series(0, %(answers)s - 1) AS k ORDER BY at) AS rows
 """
 _LAKE = """

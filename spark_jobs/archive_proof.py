@@ -129,12 +129,6 @@ def _within(limits: Mapping[int, int]) -> F.Column:
     return found
 
 
-def _sums(rows: DataFrame, *keys: F.Column | str) -> list[Row]:
-    # 60 bits a row: a BIGINT would overflow after 8 rows.
-    sums = F.sum(F.col("checksum").cast("decimal(20,0)")).alias("sums")
-    return rows.groupBy(*keys).agg(F.count("*").alias("rows"), sums).collect()
-
-
 def prove(partition: Partition, lake: DataFrame, recorded: tuple[Block, Mapping[int, int]] | None) -> Block:
     """The month's rows as one block, if the lake holds them all. Raises BrokenContract(check_failed) naming what differs.
 
@@ -144,8 +138,7 @@ def prove(partition: Partition, lake: DataFrame, recorded: tuple[Block, Mapping[
     through = recorded[1] if recorded else {}
     rows = lake.where(_within(partition.positions)).persist()
     try:
-        block = F.floor(F.col("seq") / BLOCK_SEQS).cast("long").alias("block")
-        new = _blocks(rows.where(~_within(through)), "shard", block)
+        new = _blocks(rows.where(~_within(through)))
         wrong = differences(partition.blocks, new)
         if recorded:
             wrong += _changed_since(rows.where(_within(through)), partition.below, recorded[0])
@@ -162,17 +155,18 @@ def prove(partition: Partition, lake: DataFrame, recorded: tuple[Block, Mapping[
     return Block(before.entries + proven.entries, before.checksum + proven.checksum)
 
 
-def _blocks(rows: DataFrame, *keys: F.Column | str) -> dict[Place, Block]:
+def _blocks(rows: DataFrame) -> dict[Place, Block]:
+    block = F.floor(F.col("seq") / BLOCK_SEQS).cast("long").alias("block")
     # 60 bits a row: a BIGINT would overflow after 8 rows.
     sums = F.sum(F.col("checksum").cast("decimal(20,0)"))
-    found = rows.groupBy(*keys).agg(F.count("*"), sums).collect()
+    found = rows.groupBy("shard", block).agg(F.count("*"), sums).collect()
     return {(row[0], row[1]): Block(row[2], int(row[3])) for row in found}
 
 
 def _changed_since(old: DataFrame, again: Mapping[Place, int], was: Block) -> list[str]:
     """What is wrong with rows proven before: in the lake, and among those that history has again."""
     wrong = []
-    now = total(_blocks(old, "shard", F.lit(0)))
+    now = total(_blocks(old))
     if now != was:
         wrong.append(
             f"archived rows changed: {was.entries} were proven, the lake has {now.entries} of that time"
