@@ -50,10 +50,13 @@ def snapshot_files(
     return [task.file.file_path for task in tasks], Scan(len(tasks), size, rows)
 
 
-def parquet(paths: Sequence[str]) -> str:
-    """Files of one table as a relation of DuckDB's; a column added later is null in the files before it."""
+def parquet(paths: Sequence[str], evolved: bool = True) -> str:
+    """Files of one table as a relation of DuckDB's; a column added later is null in the files before it.
+
+    evolved: whether the table ever had other columns; if not, the footers of all files need not be read first.
+    """
     quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    return f"read_parquet([{quoted}], union_by_name = true, hive_partitioning = false)"
+    return f"read_parquet([{quoted}], union_by_name = {str(evolved).lower()}, hive_partitioning = false)"
 
 
 class Lake:
@@ -123,7 +126,8 @@ class Lake:
         if not paths:
             connection.register(name, schema_to_pyarrow(self.tables.load(name).schema()).empty_table())
             return scan
-        connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {parquet(paths)}")
+        evolved = len(self.tables.load(name).schemas()) > 1
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {parquet(paths, evolved)}")
         return scan
 
     def open(self, snapshots: Mapping[str, int] | None = None) -> duckdb.DuckDBPyConnection:

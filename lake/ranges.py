@@ -67,6 +67,7 @@ class RangeQuery:
         if self._open is None:
             self._open = duckdb.connect()
             self._open.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+            self._open.execute("SET preserve_insertion_order = false")  # only `rank` orders rows
         return self._open
 
     def stop(self) -> None:
@@ -108,9 +109,11 @@ class RangeQuery:
             "CREATE TEMP TABLE asked_users AS SELECT DISTINCT user_no, user_id FROM known "
             "SEMI JOIN asked_for USING (user_id)"
         )
-        parts = ["SELECT user_no, points, reached_at_us FROM answer_sums"]
-        parts += [part for part in (self._rolled_up("user_months"), self._rolled_up("user_days")) if part]
-        parts += ["SELECT user_no, points, reached_at_us FROM held_sums"]
+        parts = [part for part in (self._rolled_up("user_months"), self._rolled_up("user_days")) if part]
+        # Not where they are empty: a union hides the files' statistics, without which sums cost more.
+        parts += ["SELECT user_no, points, reached_at_us FROM held_sums"] if self.sources.held else []
+        if self.sources.answers or not parts:
+            parts.append("SELECT user_no, points, reached_at_us FROM answer_sums")
         if self._stopped.is_set():
             raise duckdb.InterruptException("stopped before it began")
         # One row per user. The users of rolled-up parts need no filter again: each part has left out its own.
