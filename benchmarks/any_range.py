@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -205,19 +206,21 @@ def measure(http: httpx.Client, rows: Rows, postgres_url: str, asks: int) -> dic
     ask(*whole)  # both have their files in the page cache
     rows.board(*whole, TOP)
     for number in range(asks):
-        cold_ms, reply = _ms(lambda n=number: ask(*whole, users=f"u{n + 1}"))
+        same = partial(ask, *whole, users=f"u{number + 1}")
+        cold_ms, reply = _ms(same)
         cold.append(cold_ms)
         bare.append(_ms(lambda: rows.board(*whole, TOP))[0])
-        again.append(_ms(lambda n=number: ask(*whole, users=f"u{n + 1}"))[0])
+        again.append(_ms(same)[0])
     read = reply["explain"]["rows"]
     differences += check(reply, *whole)
     fast = [
-        _ms(lambda n=n: ask(*whole, users=f"u{n + 1}", accuracy="fast")) for n in range(max(asks // 3, 1))
+        _ms(partial(ask, *whole, users=f"u{number + 1}", accuracy="fast"))
+        for number in range(max(asks // 3, 1))
     ]
     estimate = fast[-1][1]
     off = abs(estimate["participants"] - reply["participants"])
     rows.forget_months(postgres_url, False)
-    with_months = [_ms(lambda n=n: ask(*whole, users=f"u{n + 1}")) for n in range(asks)]
+    with_months = [_ms(partial(ask, *whole, users=f"u{number + 1}")) for number in range(asks)]
     differences += check(with_months[-1][1], *whole)
     chance = random.Random(7)
     for _ in range(5):
