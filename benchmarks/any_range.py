@@ -146,7 +146,8 @@ class Rows:
         found = self.sql.execute(
             "SELECT 'u' || user_no, points, reached_us FROM (SELECT user_no, sum(points)::BIGINT AS points, "
             # seconds since the range's begin, at most 2^22 - 1 of them
-            f"least(max(reached_at_us) // 1000000, {_us(low) // 1_000_000 + 2**22 - 1}) * 1000000 AS reached_us FROM {self.files('user_days')} "
+            f"least(max(reached_at_us) // 1000000, {_us(low) // 1_000_000 + 2**22 - 1}) * 1000000 AS reached_us "
+            f"FROM {self.files('user_days')} "
             f"WHERE scope = 'global' AND day >= DATE '{low}' AND day < DATE '{high}' GROUP BY user_no) "
             f"ORDER BY points DESC, reached_us ASC NULLS LAST, 'u' || user_no DESC LIMIT {k}"
         ).fetchall()

@@ -20,6 +20,7 @@ from contracts.tables import TABLES
 from lake.catalog import open_catalog, probe
 from lake.file_lists import LISTS, Newest, Tables
 from lake.files import FileCache
+from lake.hot_boards import HotBoards
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,12 @@ class Lake:
         self.files = FileCache(cache)
         self.tables = Tables(self.catalog)
         self._lists: Newest[tuple[list[str], Scan]] = Newest(LISTS)
+        self.hot_boards = HotBoards()
         self._pages: duckdb.DuckDBPyConnection | None = None
         self._opening = threading.Lock()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of one database for small reads, which remembers the footers of files; close it."""
+        """A connection of one database for small reads, which has hot boards and the footers of files; close it."""
         with self._opening:
             if self._pages is None:
                 pages = duckdb.connect(config={"memory_limit": "1GB"})

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 
+import duckdb
 from pyiceberg.expressions import And, BooleanExpression, EqualTo
 
 from contracts.periods import iso_ms
 from contracts.replies import DEFAULT_K, DEFAULT_M, BoardPage, Entry, RangePage, UserRank, Wanted
+from lake.hot_boards import PARTITION_ROWS
 from lake.open import Lake, parquet
 
 _COLUMNS = "rank, user_id, points, reached_at_us"
@@ -50,21 +53,35 @@ def read(lake: Lake, snapshot_id: int, scope: str, period: str, start: date, wan
         nobody = tuple(UserRank(user, None) for user in wanted.users)
         return RangePage(BoardPage((), 0, ranks=nobody))
     board = [period, start, scope]
-    source = f"FROM {parquet(paths)} WHERE period = ? AND start = ? AND scope = ?"
-    # A cursor of the one database that keeps the files' footers: opening a database takes as long as a page.
+    files = f"{parquet(paths)} WHERE period = ? AND start = ? AND scope = ?"
+    # A cursor of the one database that keeps boards and footers: opening a database takes as long as a page.
     with lake.cursor() as cursor:
+        if scan.rows <= PARTITION_ROWS:
+            query = f"SELECT {_COLUMNS} FROM {files} ORDER BY rank"
+            with suppress(duckdb.CatalogException):  # dropped by another who needed the room: read the files
+                name, _ = lake.hot_boards.table(cursor, (snapshot_id, *board), query, board)
+                return RangePage(
+                    _page(cursor, f"{name} WHERE true", [], wanted), scan.files, scan.bytes, scan.rows
+                )
+        return RangePage(_page(cursor, files, board, wanted), scan.files, scan.bytes, scan.rows)
 
-        def rows(more: str, values: Sequence[object]) -> tuple[Entry, ...]:
-            query = f"SELECT {_COLUMNS} {source} AND {more} ORDER BY rank"
-            return _entries(cursor.execute(query, [*board, *values]).fetchall())
 
-        count = cursor.execute(f"SELECT count(*) {source}", board).fetchall()[0][0]
-        entries = rows("rank <= ?", [wanted.k]) if wanted.k else ()
-        asked_for = sorted({wanted.user_id, *wanted.users} - {""})
-        # Equality, not a list's membership: it can use the Parquet files' Bloom filters.
-        one_of = " OR ".join(["user_id = ?"] * len(asked_for)) or "false"
-        found = {entry.user_id: entry for entry in rows(f"({one_of})", asked_for)} if asked_for else {}
-        me = found.get(wanted.user_id)
-        near = rows("rank BETWEEN ? AND ?", [me.rank - wanted.m, me.rank + wanted.m]) if me else ()
+def _page(
+    cursor: duckdb.DuckDBPyConnection, source: str, board: Sequence[object], wanted: Wanted
+) -> BoardPage:
+    """The page of the one board that `source` (a relation and a condition) and its values name."""
+
+    def rows(more: str, values: Sequence[object]) -> tuple[Entry, ...]:
+        query = f"SELECT {_COLUMNS} FROM {source} AND {more} ORDER BY rank"
+        return _entries(cursor.execute(query, [*board, *values]).fetchall())
+
+    count = cursor.execute(f"SELECT count(*) FROM {source}", list(board)).fetchall()[0][0]
+    entries = rows("rank <= ?", [wanted.k]) if wanted.k else ()
+    asked_for = sorted({wanted.user_id, *wanted.users} - {""})
+    # Equality, not a list's membership: it can use the Parquet files' Bloom filters.
+    one_of = " OR ".join(["user_id = ?"] * len(asked_for))
+    found = {entry.user_id: entry for entry in rows(f"({one_of})", asked_for)} if asked_for else {}
+    me = found.get(wanted.user_id)
+    near = rows("rank BETWEEN ? AND ?", [me.rank - wanted.m, me.rank + wanted.m]) if me else ()
     ranks = tuple(UserRank(user, found.get(user)) for user in wanted.users)
-    return RangePage(BoardPage(entries, count, me, near, ranks), scan.files, scan.bytes, scan.rows)
+    return BoardPage(entries, count, me, near, ranks)
