@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,15 +15,17 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import FileScanTask, Table
 
 from contracts import names
-from contracts.errors import BrokenContract
+from contracts.errors import BadInput, BrokenContract
 from contracts.tables import TABLE_COMMENTS, TABLES
+from lake.file_lists import LISTS, Newest, Tables
 from lake.files import FileCache
-from lake.iceberg import answering, load_table, open_catalog, probe
+from lake.hot_boards import HotBoards
+from lake.iceberg import answering, open_catalog, probe
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a view reads at the most: data files, their bytes and rows; and when the current snapshot was committed."""
+    """What a view reads at the most: data files, their bytes and rows; and when its snapshot was committed."""
 
     files: int = 0
     bytes: int = 0
@@ -58,12 +61,67 @@ def snapshot_files(
     return [task.file.file_path for task in tasks], Scan(len(tasks), size, rows)
 
 
+def parquet(paths: Sequence[str], evolved: bool = True) -> str:
+    """Files of one table as a relation of DuckDB's; a column added later is null in the files before it.
+
+    evolved: whether the table ever had other columns; if not, the footers of all files need not be read first.
+    """
+    quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    return f"read_parquet([{quoted}], union_by_name = {str(evolved).lower()}, hive_partitioning = false)"
+
+
 class Lake:
     """A catalog, a file cache, and views for DuckDB. Cheap to make; holds connections to Postgres only."""
 
     def __init__(self, postgres_url: str, warehouse: str, cache: Path) -> None:
         self.catalog: SqlCatalog = open_catalog(postgres_url, warehouse)
         self.files = FileCache(cache)
+        self.tables = Tables(self.catalog)
+        self._lists: Newest[tuple[list[str], Scan]] = Newest(LISTS)
+        self.hot_boards = HotBoards()
+        self._pages: duckdb.DuckDBPyConnection | None = None
+        self._opening = threading.Lock()
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of one database for small reads, which has hot boards and the footers of files; close it."""
+        with self._opening:
+            if self._pages is None:
+                pages = duckdb.connect(config={"memory_limit": "1GB"})
+                pages.execute("SET GLOBAL parquet_metadata_cache = true")
+                self._pages = pages
+        return self._pages.cursor()
+
+    def current(self, name: str) -> tuple[int | None, int | None]:
+        """(id, UTC µs) of a table's current snapshot; (None, None) while it is empty."""
+        snapshot = self.tables.load(name).current_snapshot()
+        return (snapshot.snapshot_id, snapshot.timestamp_ms * 1000) if snapshot else (None, None)
+
+    def committed_at_us(self, name: str, snapshot_id: int) -> int | None:
+        """When a snapshot was committed; None if it has expired."""
+        snapshot = self.tables.load(name).snapshot_by_id(snapshot_id)
+        return snapshot.timestamp_ms * 1000 if snapshot else None
+
+    def listed(
+        self, name: str, snapshot_id: int | None, where: BooleanExpression | None
+    ) -> tuple[list[str], Scan]:
+        """Local paths of the files of a snapshot (default: the current one) that may hold rows of `where`.
+
+        Raises BadInput(unknown_settlement) if the snapshot has expired.
+        """
+        at = snapshot_id if snapshot_id is not None else self.current(name)[0]
+        if at is None:
+            return [], Scan()
+
+        def plan() -> tuple[list[str], Scan]:
+            table = self.tables.load(name)
+            snapshot = table.snapshot_by_id(at)
+            if snapshot is None:
+                raise BadInput("unknown_settlement", f"snapshot {at} of {name} has expired", status=404)
+            urls, scan = snapshot_files(table, at, where)
+            return urls, replace(scan, committed_at_us=snapshot.timestamp_ms * 1000)
+
+        urls, scan = self._lists.get((name, at, str(where)), plan)
+        return self.files.paths(urls), scan
 
     def view(
         self,
@@ -76,28 +134,12 @@ class Lake:
 
         where: files that cannot hold such rows are not fetched; the query still has to filter.
         """
-        return self._view(connection, name, load_table(self.catalog, name), snapshot_id, where)
-
-    def _view(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        name: str,
-        table: Table,
-        snapshot_id: int | None,
-        where: BooleanExpression | None = None,
-    ) -> Scan:
-        current = table.current_snapshot()
-        urls, scan = snapshot_files(table, snapshot_id, where) if current else ([], Scan())
-        scan = replace(scan, committed_at_us=current.timestamp_ms * 1000 if current else None)
-        if not urls:
-            empty = schema_to_pyarrow(table.schema()).empty_table()
-            connection.register(name, empty)
+        paths, scan = self.listed(name, snapshot_id, where)
+        if not paths:
+            connection.register(name, schema_to_pyarrow(self.tables.load(name).schema()).empty_table())
             return scan
-        paths = ", ".join("'" + path.replace("'", "''") + "'" for path in self.files.paths(urls))
-        connection.execute(
-            f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM "
-            f"read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
-        )
+        evolved = len(self.tables.load(name).schemas()) > 1
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {parquet(paths, evolved)}")
         return scan
 
     def open(self, snapshots: Mapping[str, int] | None = None) -> duckdb.DuckDBPyConnection:
@@ -115,7 +157,7 @@ class Lake:
                     table = self.catalog.load_table((names.NAMESPACE, name))
             except NoSuchTableError:
                 continue
-            self._view(connection, name, table, (snapshots or {}).get(name))
+            self.view(connection, name, (snapshots or {}).get(name))
             docs = {field.name: field.doc for field in table.schema().fields}
             comment(connection, name, TABLE_COMMENTS.get(name, ""), docs)
         return connection
