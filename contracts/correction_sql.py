@@ -28,7 +28,8 @@ POINTS_SQL = {
 assert POINTS_SQL.keys() == scoring.RULES.keys()
 
 
-def _text(value: str) -> str:
+def text(value: str) -> str:
+    """A string literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
@@ -36,9 +37,9 @@ def covers_sql(correction: Correction) -> str:
     """Whether a row of answers falls under a correction: contracts.corrections.covers."""
     parts = []
     if correction.quiz_id is not None:
-        parts.append(f"quiz_id = {_text(correction.quiz_id)}")
+        parts.append(f"quiz_id = {text(correction.quiz_id)}")
     if correction.user_id is not None:
-        parts.append(f"user_id = {_text(correction.user_id)}")
+        parts.append(f"user_id = {text(correction.user_id)}")
     if correction.from_us is not None:
         parts.append(f"occurred_at_us >= {correction.from_us}")
     if correction.to_us is not None:
@@ -65,3 +66,15 @@ def counted_points_sql(corrections: Iterable[Correction]) -> str:
     lines = [f"WHEN {covers_sql(one)} THEN NULL" for one in removals]
     lines += [f"WHEN {covers_sql(one)} THEN CAST({POINTS_SQL[str(one.rule)]} AS BIGINT)" for one in rules]
     return "CASE " + " ".join(lines) + " ELSE points END"
+
+
+def counted_rule_sql(corrections: Iterable[Correction]) -> str:
+    """The rule that a row's points are of: the newest covering rule change's, else the stamped one."""
+    rules = [one for one in reversed(holding(corrections)) if one.kind != REMOVAL]
+    if not rules:
+        return "rule"
+    return (
+        "CASE "
+        + " ".join(f"WHEN {covers_sql(one)} THEN {text(str(one.rule))}" for one in rules)
+        + " ELSE rule END"
+    )

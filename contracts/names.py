@@ -24,6 +24,9 @@ HEADER_TYPE = "type"
 HEADER_SHARD = "shard"
 HEADER_SEQ = "seq"
 
+# Advisory lock in Postgres (CRC-32 of the name) of whoever moves answers between history and the lake.
+ARCHIVE_LOCK = "lakeboard.lake.archive"
+
 CATALOG = "lake"
 NAMESPACE = "lakeboard"
 
@@ -43,6 +46,16 @@ def audit_branch(settlement_id: str) -> str:
 def settlement_tag(settlement_id: str) -> str:
     """Tag that keeps a published settlement's snapshots readable."""
     return f"settled_{settlement_id}"
+
+
+def archive_tag(month: date) -> str:
+    """Tag that keeps the snapshot of `user_sessions` that a month was archived with."""
+    return f"archived_{month:%Y_%m}"
+
+
+def history_partition(month: date) -> str:
+    """Postgres' partition of `history` with one UTC month."""
+    return f"history_{month:%Y_%m}"
 
 
 def board(scope: str, period: str, start: date | str) -> str:

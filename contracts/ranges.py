@@ -6,7 +6,7 @@ the range cuts. No day is split between sources, so no answer is taken twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -23,22 +23,24 @@ from contracts.periods import (
     span,
 )
 
-USER_DAYS, REDIS, ANSWERS = "user_days", "redis", "answers"
+USER_MONTHS, USER_DAYS, REDIS, ANSWERS = "user_months", "user_days", "redis", "answers"
+SETTLED_SOURCES = frozenset((USER_MONTHS, USER_DAYS))
 # Ten years of days: each day that Redis holds is one read, and more has no board that anyone would read.
 DAYS_MAX = 3_660
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One piece of a range and its source. day: the whole day it is, None for an edge."""
+    """One piece of a range and its source: a whole month (its first day), a whole day, or an edge (neither)."""
 
     source: str
     span: Span
-    day: date | None
+    day: date | None = None
+    month: date | None = None
 
 
 def parse_bound(text: str, zone: str) -> int:
-    """An instant (ISO 8601; without offset: UTC) or a date (its midnight in the scope's zone), as UTC µs.
+    """An instant (ISO 8601; without offset: UTC) or a date (its midnight in the given zone), as UTC µs.
 
     Raises BadInput(wrong_start).
     """
@@ -90,24 +92,38 @@ def equal_period(asked: Span, zone: str) -> tuple[str, date] | None:
     return None
 
 
-def plan(
-    asked: Span, zone: str, settled: Container[date], redis_keeps: Callable[[date], bool], has_boards: bool
-) -> list[Part]:
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Days and months (first days) of a zone that settlements have published; none of a scope without boards."""
+
+    days: frozenset[date] = frozenset()
+    months: frozenset[date] = frozenset()
+
+
+def plan(asked: Span, zone: str, settled: Settled, redis_keeps: Callable[[date], bool]) -> list[Part]:
     """The parts of a range, in order of time, each with its one source.
 
-    settled: days that a settlement has published. redis_keeps: whether Redis holds a day whole. has_boards: False for
-    scopes that have no boards of their own (tag, class): all of theirs comes from answers.
+    A settled month that the range holds whole comes from user-months, any other whole settled day from user-days.
+    redis_keeps: whether Redis holds a day whole; never for scopes that have no boards of their own (tag, class), nor
+    for the past as a settlement published it.
     """
     days, edges = split(asked, zone)
-    parts = [Part(ANSWERS, edge, None) for edge in edges]
+    parts = [Part(ANSWERS, edge) for edge in edges]
+    months: set[date] = set()
     for day in days:
-        source = ANSWERS
-        if has_boards and day in settled:
-            source = USER_DAYS
-        elif has_boards and redis_keeps(day):
-            source = REDIS
-        parts.append(Part(source, span("daily", day, zone), day))
+        month = first_day("monthly", day)
+        if month in settled.months and _inside(span("monthly", month, zone), asked):
+            months.add(month)
+        elif day in settled.days:
+            parts.append(Part(USER_DAYS, span("daily", day, zone), day))
+        else:
+            parts.append(Part(REDIS if redis_keeps(day) else ANSWERS, span("daily", day, zone), day))
+    parts += [Part(USER_MONTHS, span("monthly", month, zone), month=month) for month in months]
     return sorted(parts, key=lambda part: part.span.start_us)
+
+
+def _inside(own: Span, whole: Span) -> bool:
+    return whole.start_us <= own.start_us and own.end_us <= whole.end_us
 
 
 def spans_of(parts: list[Part], source: str) -> list[Span]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 SOURCES = ("redis", "rankings", "lake", "mixed")
@@ -12,6 +13,7 @@ DEFAULT_K = 10
 DEFAULT_M = 5
 MAX_K = 1_000
 MAX_M = 100
+MAX_USERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +29,70 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class UserRank:
+    """One of several users that were asked for; `entry` null if the user is not on the board."""
+
+    user_id: str
+    entry: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
 class BoardPage:
-    """What a BoardReply needs of one board: rows, the asking user's row, its neighbours, the count."""
+    """What a BoardReply needs of one board: rows, the asking user's row, its neighbours, the count, users' ranks."""
 
     entries: tuple[Entry, ...]
     participants: int
     me: Entry | None = None
     around: tuple[Entry, ...] = ()
+    ranks: tuple[UserRank, ...] = ()
+
+    def user_ids(self) -> set[str]:
+        """Everybody it shows."""
+        shown = [*self.entries, *self.around, *(rank.entry for rank in self.ranks if rank.entry)]
+        return {entry.user_id for entry in shown} | ({self.me.user_id} if self.me else set())
+
+    def named(self, known: Mapping[str, str]) -> BoardPage:
+        """The same page with the names that are known."""
+
+        def one(entry: Entry) -> Entry:
+            return replace(entry, name=known.get(entry.user_id))
+
+        return BoardPage(
+            tuple(map(one, self.entries)),
+            self.participants,
+            one(self.me) if self.me else None,
+            tuple(map(one, self.around)),
+            tuple(UserRank(rank.user_id, one(rank.entry) if rank.entry else None) for rank in self.ranks),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of a board is wanted: the top k, a user (or "") with m rows on either side, several users' ranks."""
+
+    k: int = DEFAULT_K
+    user_id: str = ""
+    m: int = DEFAULT_M
+    users: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How far an estimate may be off: participants and ranks by `value` users, with this confidence, each by itself."""
+
+    value: float
+    confidence: float
 
 
 @dataclass(frozen=True, slots=True)
 class RangePage:
-    """The page of a range, and what reading it took at the most. answers_as_of_us: the last ingest, where it was read."""
+    """The page of a board from the lake, and what reading it took at the most."""
 
     page: BoardPage
     files: int = 0
     bytes: int = 0
     rows: int = 0
-    answers_as_of_us: int | None = None
+    bound: Bound | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +104,7 @@ class Provenance:
     as_of: str
     state: str
     rules: tuple[str, ...] = ()
-    bound: float | None = None
+    bound: Bound | None = None
     settlement: str | None = None
 
     def __post_init__(self) -> None:
@@ -66,7 +114,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class BoardReply:
-    """A board's page: the top k, the asking user's row, m above and below it (the user included).
+    """A board's page: the top k, the asking user's row, m above and below it (the user included), several users' ranks.
 
     A range has period `range`, and `start` and `end` are its instants; else `start` is a day and `end` null.
     """
@@ -80,6 +128,7 @@ class BoardReply:
     me: Entry | None = None
     around: tuple[Entry, ...] = ()
     end: str | None = None
+    ranks: tuple[UserRank, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""

@@ -57,6 +57,11 @@ def without_password(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{parts.username}@{host}" if parts.username else host))
 
 
+def has_password(url: str) -> bool:
+    """Whether a client can log in with the URL as it is."""
+    return urlsplit(url).password is not None
+
+
 def with_password(url: str, password: str) -> str:
     """The URL with a password, as a client takes it."""
     parts = urlsplit(url)

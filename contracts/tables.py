@@ -13,6 +13,25 @@ _PROPERTIES = (
     "'write.merge.mode'='copy-on-write', 'write.distribution-mode'='hash', 'write.wap.enabled'='true', "
     "'write.parquet.compression-codec'='zstd'"
 )
+# What a page of an archived user's history shows, and the place in the outbox, by which a repeat is answered.
+ARCHIVED_ANSWER: tuple[tuple[str, str], ...] = (
+    ("event_id", "STRING"),
+    ("occurred_at_us", "BIGINT"),
+    ("question_id", "STRING"),
+    ("question_type", "STRING"),
+    ("skill_tags", "ARRAY<STRING>"),
+    ("choice", "STRING"),
+    ("correct", "BOOLEAN"),
+    ("elapsed_ms", "BIGINT"),
+    ("points", "BIGINT"),
+    ("rule", "STRING"),
+    ("shard", "INT"),
+    ("seq", "BIGINT"),
+)
+# Without spaces: a column's type is one word.
+ARCHIVED_ANSWERS = f"ARRAY<STRUCT<{','.join(f'{name}:{kind}' for name, kind in ARCHIVED_ANSWER)}>>"
+# Users of a month lie in this many files, so that one user's month is one small file.
+USER_BUCKETS = 16
 _COLUMNS: dict[str, tuple[str, str]] = {
     "answers": (
         f"{spark_columns()},\n"
@@ -78,12 +97,43 @@ _COLUMNS: dict[str, tuple[str, str]] = {
         "  reached_at_us BIGINT COMMENT 'floored to the second, UTC µs; null at 0 points'",
         "period, start",
     ),
+    "user_sessions": (
+        "  month DATE COMMENT 'first day of the UTC month of its answers',\n"
+        "  user_id STRING COMMENT 'the user',\n  user_no BIGINT COMMENT 'its number',\n"
+        "  session_id STRING COMMENT 'the session; one that goes over the end of a month has a row in each',\n"
+        "  quiz_id STRING COMMENT 'the session''s quiz',\n"
+        "  session_started_at_us BIGINT COMMENT 'anchor of the session''s board, UTC µs',\n"
+        "  first_at_us BIGINT COMMENT 'its earliest answer, UTC µs',\n"
+        "  last_at_us BIGINT COMMENT 'its latest answer, UTC µs',\n"
+        "  plays BIGINT COMMENT 'counted answers',\n  hits BIGINT COMMENT 'right answers',\n"
+        "  points BIGINT COMMENT 'sum of stamped points',\n"
+        "  elapsed_ms BIGINT COMMENT 'sum of time taken, ms',\n"
+        f"  answers {ARCHIVED_ANSWERS} COMMENT 'its answers, earliest first'",
+        f"month, bucket({USER_BUCKETS}, user_id)",
+    ),
 }
 TABLES = tuple(_COLUMNS)
+# What one row is, up to the semicolon, and what else to know: the tables' comments in the catalog and in DuckDB.
+TABLE_COMMENTS: dict[str, str] = {
+    "answers": "one row per counted answer, as it was recorded; never rewritten",
+    "barriers": "one row per (zone, day, shard) that has ended; answers of a higher seq are late for that day",
+    "corrections": "one row per rule change, removal or deletion; answers stay as they are",
+    "dead_letters": "one row per record of answers.v1 that no schema fits; with the reason",
+    "user_numbers": "one row per user that has answered; its dense number and its id",
+    "user_days": "one row per (scope, zone, local day, user_no); sums of its answers, as last published",
+    "user_months": "one row per (scope, zone, local month, user_no); sums of its user_days",
+    "ranking_changes": "one row per (settlement, board, user) that was moved; what an adjustment changed",
+    "rankings": "one row per (board, user) of a settled period; ranked, as last published",
+    "user_sessions": "one row per (session, user); sums of its answers in that game",
+}
 
 
 def create_table(name: str) -> str:
     """`CREATE TABLE IF NOT EXISTS …` of one lake table, as Spark SQL."""
     columns, partition = _COLUMNS[name]
     partitioned = f"\nPARTITIONED BY ({partition})" if partition else ""
-    return f"CREATE TABLE IF NOT EXISTS {table(name)} (\n{columns}\n) USING iceberg{partitioned}\nTBLPROPERTIES ({_PROPERTIES})"
+    comment = TABLE_COMMENTS[name].replace("'", "''")
+    return (
+        f"CREATE TABLE IF NOT EXISTS {table(name)} (\n{columns}\n) USING iceberg\nCOMMENT '{comment}'{partitioned}\n"
+        f"TBLPROPERTIES ({_PROPERTIES})"
+    )

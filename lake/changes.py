@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 from pyiceberg.expressions import EqualTo
 
-from lake.open import Lake
+from lake.views import Lake
 
 COLUMNS = (
     "period", "start", "zone", "scope", "user_id", "rank_before", "rank_after", "points_before", "points_after",

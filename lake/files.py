@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from lake.catalog import file_system_of
+from lake.iceberg import file_system_of
 
 # Room for EdNet's tables a hundred times over; lower evicts files that a month's board still needs.
 CACHE_BYTES = 4 * 1024**3
@@ -31,16 +31,25 @@ class FileCache:
 
     def paths(self, urls: list[str]) -> list[str]:
         """The local path of each URL, in order; fetches what is missing. file:// URLs are used where they lie."""
+        missing = [url for url in urls if not self._there(url)]
+        if not missing:
+            return [self._path(url) for url in urls]
         with ThreadPoolExecutor(FETCHES) as pool:
             found = list(pool.map(self._path, urls))
         self._evict(set(found))
         return found
 
+    def _there(self, url: str) -> bool:
+        return urlsplit(url).scheme in ("", "file") or self._target(url).exists()
+
+    def _target(self, url: str) -> Path:
+        return self.folder / (hashlib.sha256(url.encode()).hexdigest() + ".parquet")
+
     def _path(self, url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme in ("", "file"):
             return unquote(parts.path)
-        target = self.folder / (hashlib.sha256(url.encode()).hexdigest() + ".parquet")
+        target = self._target(url)
         if target.exists():
             os.utime(target)
             return str(target)

@@ -1,28 +1,31 @@
-"""A board over any range, from user-days and answers: sums by user, then the one exact board query (CONTRACTS D5, D6).
+"""A board over any range, from user-months, user-days and answers: sums by user, then the exact board query (CONTRACTS D5, D6).
 
-Who decides which day comes from where is contracts/ranges.py; rows that Redis holds come in as `held`.
+Who decides which day comes from where is contracts/ranges.py; rows that Redis holds come in as `held`; which rows of the
+sums need an order is lake/slices.py.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from importlib.resources import files
 
 import duckdb
 import pyarrow as pa
 from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, LessThan
 
 from contracts.boards import Scope
+from contracts.correction_sql import text
+from contracts.corrections import Correction
 from contracts.errors import BadInput, SystemMissing
 from contracts.periods import Span
-from contracts.ranking import RANGE_TICK_US
-from contracts.replies import RangePage
-from lake.open import Lake, Scan
-from lake.rankings import read_page
+from contracts.replies import Bound, RangePage, Wanted
+from contracts.sampling import CONFIDENCE, bound_of, in_sample_sql
+from lake.counted import count_answers
+from lake.slices import read_slices
+from lake.views import Lake, Scan
 
 # A query that needs more is refused by DuckDB instead of taking the machine.
 MEMORY_LIMIT = "2GB"
@@ -33,45 +36,55 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a range is made of. user_days_snapshot: of the newest settlement; None where no day is settled."""
+    """What a range is made of. snapshots: of one settlement, by table; None for answers is the current one."""
 
+    months: Sequence[date] = ()
     days: Sequence[date] = ()
-    user_days_snapshot: int | None = None
+    snapshots: Mapping[str, int] = field(default_factory=dict)
     answers: Sequence[Span] = ()
+    answers_snapshot: int | None = None
     held: Sequence[Held] = ()
+    corrections: Sequence[Correction] = ()
 
 
 @dataclass
 class RangeQuery:
-    """One query; `stop` ends it from another thread, within moments."""
+    """One query; `stop` ends it from another thread, within moments. fast: one of 64 buckets of users, scaled up."""
 
     lake: Lake
     scope: Scope
     zone: str
     asked: Span
     sources: Sources
-    _connection: duckdb.DuckDBPyConnection = field(init=False)
+    fast: bool = False
+    _open: duckdb.DuckDBPyConnection | None = field(init=False, default=None)
     _stopped: threading.Event = field(init=False, default_factory=threading.Event)
     _scans: list[Scan] = field(init=False, default_factory=list)
-    _answers_as_of_us: int | None = field(init=False, default=None)
 
-    def __post_init__(self) -> None:
-        self._connection = duckdb.connect()
-        self._connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+    @property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        """Made in the thread that runs the query: it takes as long as a small read."""
+        if self._open is None:
+            self._open = duckdb.connect()
+            self._open.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+            self._open.execute("SET preserve_insertion_order = false")  # only `rank` orders rows
+        return self._open
 
     def stop(self) -> None:
         """Interrupt what runs: `run` then raises."""
         self._stopped.set()
-        with suppress(duckdb.Error):  # closed: it has just ended
-            self._connection.interrupt()
+        if self._open is not None:
+            with suppress(duckdb.Error):  # closed: it has just ended
+                self._open.interrupt()
 
-    def run(self, k: int, user_id: str | None, m: int) -> RangePage:
+    def run(self, wanted: Wanted) -> RangePage:
         """The board's page.
 
-        Raises SystemMissing if HDFS is away or it was stopped, BadInput(range_too_large) if it needs too much memory.
+        Raises SystemMissing if HDFS is away or it was stopped, BadInput(range_too_large) if it needs too much memory,
+        BadInput(too_many_corrections), BadInput(unknown_settlement) if a snapshot has expired.
         """
         try:
-            return self._run(k, user_id, m)
+            return self._run(wanted)
         except duckdb.OutOfMemoryException as error:
             raise BadInput(
                 "range_too_large", f"the range needs more than {MEMORY_LIMIT} of memory"
@@ -81,76 +94,89 @@ class RangeQuery:
         finally:
             self._connection.close()
 
-    def _run(self, k: int, user_id: str | None, m: int) -> RangePage:
-        parts = [part for part in (self._user_days(), self._answers(), self._held()) if part]
-        self._connection.execute(
-            f"CREATE VIEW totals AS SELECT 'range' AS period, DATE '1970-01-01' AS start, 'UTC' AS zone, 'range' AS scope, "
-            "user_id, 0 AS user_no, CAST(sum(points) AS BIGINT) AS points, max(reached_at_us) AS reached_at_us, "
-            f"CAST({self.asked.start_us} AS BIGINT) AS anchor_us, CAST({RANGE_TICK_US} AS BIGINT) AS tick_us "
-            f"FROM ({' UNION ALL '.join(parts)}) GROUP BY user_id"
+    def _run(self, wanted: Wanted) -> RangePage:
+        asked_for = {wanted.user_id, *wanted.users} - {""}
+        self._answer_sums(asked_for)
+        self._known_users()
+        self._connection.register(
+            "asked_for", pa.table({"user_id": pa.array(sorted(asked_for), pa.string())})
         )
-        exact = files("contracts").joinpath("board.sql").read_text()
+        self._held_sums()
+        self._connection.execute(
+            "CREATE TEMP VIEW known AS SELECT * FROM known_to_lake UNION ALL SELECT user_no, user_id FROM held_sums"
+        )
+        self._connection.execute(
+            "CREATE TEMP TABLE asked_users AS SELECT DISTINCT user_no, user_id FROM known "
+            "SEMI JOIN asked_for USING (user_id)"
+        )
+        parts = [part for part in (self._rolled_up("user_months"), self._rolled_up("user_days")) if part]
+        # Not where they are empty: a union hides the files' statistics, without which sums cost more.
+        parts += ["SELECT user_no, points, reached_at_us FROM held_sums"] if self.sources.held else []
+        if self.sources.answers or not parts:
+            parts.append("SELECT user_no, points, reached_at_us FROM answer_sums")
         if self._stopped.is_set():
             raise duckdb.InterruptException("stopped before it began")
-        self._connection.execute(f"CREATE TEMP TABLE board AS {exact}")
+        # One row per user. The users of rolled-up parts need no filter again: each part has left out its own.
+        self._connection.execute(
+            "CREATE TEMP TABLE sums AS SELECT user_no, CAST(sum(points) AS BIGINT) AS points, "
+            "max(reached_at_us) AS reached_at_us, "
+            f"{in_sample_sql('user_no') if self.fast else 'true'} AS counts "
+            f"FROM ({' UNION ALL '.join(parts)}) GROUP BY user_no"
+        )
+        page, counted = read_slices(self._connection, self.asked.start_us, wanted, self.fast)
         return RangePage(
-            read_page(self._connection, "board", "true", [], k, user_id, m),
+            page,
             sum(scan.files for scan in self._scans),
             sum(scan.bytes for scan in self._scans),
             sum(scan.rows for scan in self._scans) + len(self.sources.held),
-            self._answers_as_of_us,
+            Bound(bound_of(counted), CONFIDENCE) if self.fast else None,
         )
 
-    def _view(self, name: str, snapshot_id: int | None, where: BooleanExpression | None) -> Scan:
+    def _view(self, name: str, snapshot_id: int | None, where: BooleanExpression | None) -> None:
         self._scans.append(self.lake.view(self._connection, name, snapshot_id, where))
-        return self._scans[-1]
 
-    def _user_days(self) -> str:
-        """One row per user: sums over the whole days that are settled."""
-        if not self.sources.days:
-            return ""
-        low, high = min(self.sources.days), max(self.sources.days) + timedelta(days=1)
-        where = And(
-            GreaterThanOrEqual("day", low.isoformat()),  # type: ignore[call-arg, arg-type]
-            LessThan("day", high.isoformat()),  # type: ignore[call-arg, arg-type]
-        )
-        self._view("user_days", self.sources.user_days_snapshot, where)
-        self._view("user_numbers", None, None)
-        self._connection.register("wanted_days", pa.table({"day": pa.array(self.sources.days, pa.date32())}))
-        self._connection.execute("SET VARIABLE scope = ?", [str(self.scope)])
-        self._connection.execute("SET VARIABLE zone = ?", [self.zone])
-        return (
-            "SELECT user_id, points, reached_at_us FROM (SELECT user_no, sum(points) AS points, "
-            "max(reached_at_us) AS reached_at_us FROM user_days SEMI JOIN wanted_days USING (day) "
-            "WHERE scope = getvariable('scope') AND zone = getvariable('zone') GROUP BY user_no) "
-            "JOIN user_numbers USING (user_no)"
-        )
+    def _sampled(self, wanted_too: str) -> str:
+        """The condition that leaves users out: none, or all but the sample and those who were asked for."""
+        return f"({in_sample_sql('user_no')} OR {wanted_too})" if self.fast else "true"
 
-    def _answers(self) -> str:
-        """One row per user: sums over the answers of edges and of days that nothing else has."""
+    def _answer_sums(self, asked_for: set[str]) -> None:
+        """answer_sums: one row per user (user_no, user_id, points, reached_at_us) of edges and days nothing else has."""
         spans = self.sources.answers
         if not spans:
-            return ""
+            self._connection.execute(
+                "CREATE TEMP TABLE answer_sums (user_no BIGINT, user_id VARCHAR, points BIGINT, reached_at_us BIGINT)"
+            )
+            return
         low, high = min(one.start_us for one in spans), max(one.end_us for one in spans)
         where = And(
             GreaterThanOrEqual("occurred_at", _iso(low)),  # type: ignore[call-arg, arg-type]
             LessThan("occurred_at", _iso(high)),  # type: ignore[call-arg, arg-type]
         )
-        self._answers_as_of_us = self._view("answers", None, where).committed_at_us
+        self._view("answers", self.sources.answers_snapshot, where)
+        count_answers(self._connection, self.sources.corrections)
         inside = " OR ".join(
             f"(occurred_at_us >= {one.start_us} AND occurred_at_us < {one.end_us})" for one in spans
         )
-        self._connection.execute("SET VARIABLE scope_id = ?", [self.scope.id])
-        return (
-            "SELECT user_id, sum(points) AS points, max(occurred_at_us) FILTER (points > 0) AS reached_at_us "
-            f"FROM answers WHERE ({inside}) AND {_IN_SCOPE[self.scope.kind]} GROUP BY user_id"
+        users = ", ".join(text(user) for user in sorted(asked_for))
+        sampled = self._sampled(f"user_id IN ({users})" if users else "false")
+        self._connection.execute(
+            "CREATE TEMP TABLE answer_sums AS SELECT user_no, min(user_id) AS user_id, "
+            "CAST(sum(points) AS BIGINT) AS points, max(occurred_at_us) FILTER (points > 0) AS reached_at_us "
+            f"FROM counted WHERE ({inside}) AND {_in_scope(self.scope)} AND {sampled} GROUP BY user_no"
         )
 
-    def _held(self) -> str:
-        """Rows of days that Redis holds, as they came."""
-        if not self.sources.held:
-            return "" if self.sources.days or self.sources.answers else _NOBODY
-        users, points, reached = zip(*self.sources.held, strict=True)
+    def _known_users(self) -> None:
+        """known_to_lake: (user_no, user_id) of the settlement's user_numbers and of the answers read, some twice."""
+        numbers = "SELECT user_no, user_id FROM answer_sums"
+        if "user_numbers" in self.sources.snapshots:
+            self._view("user_numbers", self.sources.snapshots["user_numbers"], None)
+            numbers += " UNION ALL SELECT user_no, user_id FROM user_numbers"
+        self._connection.execute(f"CREATE TEMP VIEW known_to_lake AS {numbers}")
+
+    def _held_sums(self) -> None:
+        """held_sums: one row per user of the days that Redis holds; who is new to the lake gets a number below 0."""
+        held = self.sources.held
+        users, points, reached = zip(*held, strict=True) if held else ((), (), ())
         table = pa.table(
             {
                 "user_id": pa.array(users, pa.string()),
@@ -159,15 +185,53 @@ class RangeQuery:
             }
         )
         self._connection.register("held", table)
-        return "SELECT user_id, points, reached_at_us FROM held"
+        # No look at who is known where nobody is held: most ranges have no such day, and user_numbers is long.
+        known = (
+            "(SELECT DISTINCT user_no, user_id FROM known_to_lake SEMI JOIN held USING (user_id))"
+            if held
+            else "(SELECT 0 AS user_no, '' AS user_id WHERE false)"
+        )
+        sampled = self._sampled("user_id IN (SELECT user_id FROM asked_for)")
+        self._connection.execute(
+            "CREATE TEMP TABLE held_sums AS SELECT * FROM ("
+            "SELECT coalesce(user_no, -row_number() OVER (ORDER BY user_id)) AS user_no, user_id, points, reached_at_us "
+            "FROM (SELECT user_id, CAST(sum(points) AS BIGINT) AS points, max(reached_at_us) AS reached_at_us "
+            f"FROM held GROUP BY user_id) LEFT JOIN {known} USING (user_id)) WHERE {sampled}"
+        )
+
+    def _rolled_up(self, name: str) -> str:
+        """Rows of the months or days that are settled and whole; their sums by user are the caller's."""
+        column = "month" if name == "user_months" else "day"
+        starts = sorted(self.sources.months if name == "user_months" else self.sources.days)
+        if not starts:
+            return ""
+        where = And(
+            GreaterThanOrEqual(column, starts[0].isoformat()),  # type: ignore[call-arg, arg-type]
+            LessThan(column, (starts[-1] + timedelta(days=1)).isoformat()),  # type: ignore[call-arg, arg-type]
+        )
+        self._view(name, self.sources.snapshots[name], where)
+        sampled = self._sampled("user_no IN (SELECT user_no FROM asked_users)")
+        return (
+            f"SELECT user_no, points, reached_at_us FROM {name} WHERE scope = {text(str(self.scope))} "
+            f"AND zone = {text(self.zone)} AND ({_one_of(column, starts)}) AND {sampled}"
+        )
 
 
-_IN_SCOPE = {
-    "global": "true",
-    "quiz": "quiz_id = getvariable('scope_id')",
-    "tag": "list_contains(skill_tags, getvariable('scope_id'))",
-}
-_NOBODY = "SELECT '' AS user_id, 0 AS points, CAST(NULL AS BIGINT) AS reached_at_us WHERE false"
+def _one_of(column: str, starts: Sequence[date]) -> str:
+    """A date is one of these, said by runs: the filter prunes files, and a run costs two comparisons."""
+    runs: list[tuple[date, date]] = []
+    for start in starts:
+        if runs and start - runs[-1][1] == timedelta(days=1):
+            runs[-1] = (runs[-1][0], start)
+        else:
+            runs.append((start, start))
+    return " OR ".join(f"{column} BETWEEN DATE '{low}' AND DATE '{high}'" for low, high in runs)
+
+
+def _in_scope(scope: Scope) -> str:
+    if scope.kind == "quiz":
+        return f"quiz_id = {text(scope.id)}"
+    return f"list_contains(skill_tags, {text(scope.id)})" if scope.kind == "tag" else "true"
 
 
 def _iso(instant_us: int) -> str:

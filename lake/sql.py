@@ -1,4 +1,4 @@
-"""`python -m lake.sql 'select …'`: one query over the lake's current snapshots, as a table or as JSON."""
+"""`python -m lake.sql 'select …'`: one query over the lake's current snapshots or a settlement's, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -6,30 +6,24 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import duckdb
 
 from contracts.errors import LakeboardError
-from contracts.settings import with_password
-from lake.open import Lake
+from lake.addresses import add_arguments, from_arguments
+from lake.analyst import connect
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 with the rows on standard output, 2 if the query is wrong."""
     parser = argparse.ArgumentParser(prog="lake.sql", description="Ask the lake in SQL; its tables are views")
     parser.add_argument("query")
-    for name in ("postgres-url", "warehouse"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--postgres-password-file", type=Path, help="where the URL has no password")
-    parser.add_argument("--cache", required=True, type=Path, help="folder of fetched files")
+    add_arguments(parser)
+    parser.add_argument("--settlement", help="id: the tables as they were when it was published")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
-    url = args.postgres_url
-    if args.postgres_password_file:
-        url = with_password(url, args.postgres_password_file.read_text().strip())
     try:
-        relation = Lake(url, args.warehouse, args.cache).open().sql(args.query)
+        relation = connect(from_arguments(args), args.settlement).sql(args.query)
         columns, rows = relation.columns, relation.fetchall()
     except LakeboardError as error:
         print(f"{error.code}: {error.detail}", file=sys.stderr)

@@ -18,7 +18,7 @@ from pyiceberg.expressions import And, GreaterThanOrEqual, LessThanOrEqual
 from contracts.corrections import Correction
 from contracts.ranking import HOUR_US
 from lake.counted import count_answers
-from lake.open import Lake
+from lake.views import Lake
 
 _ROWS = 50_000
 BoardRow = tuple[int, str, int, int | None]

@@ -1,4 +1,4 @@
-"""Advisory locks in Postgres: one ingest and one settlement at a time, freed by the server if a job dies."""
+"""Advisory locks in Postgres: one ingest, one settlement, one archive run at a time, freed by the server if a job dies."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from contextlib import contextmanager
 
 import psycopg
 
+from contracts import names
+
 INGEST = "lakeboard.lake.ingest"
 SETTLE = "lakeboard.lake.settle"
+ARCHIVE = names.ARCHIVE_LOCK
 
 
 @contextmanager

@@ -3,7 +3,7 @@
     python -m spark_jobs.maintain_tables [--table NAME] [--older-than-days N] [--dry-run] --postgres-url … (all arguments)
 
 Holds the settle lock throughout (CONTRACTS D3), and the ingest lock for tables that ingest writes. Steps a table: 1 tag
-every snapshot that a settlement names; 2 compact; 3 say in the newest snapshot which offsets are in; 4 expire; 5 orphans.
+every snapshot that a settlement or an archived month names; 2 compact; 3 say in the newest snapshot which offsets are in; 4 expire; 5 orphans.
 Each step is a commit of its own that changes no row: a crash anywhere is repaired by running it again.
 Prints one JSON document: tables (files, bytes, snapshots, orphans, before and after), lost, seconds.
 """
@@ -59,21 +59,24 @@ class Size:
 def unnamed(
     named: dict[int, str], tagged: set[int], present: set[int]
 ) -> tuple[dict[int, str], dict[int, str]]:
-    """({snapshot: settlement} that still needs a tag, {snapshot: settlement} that no longer exists)."""
-    missing = {one: settlement for one, settlement in named.items() if one not in tagged}
+    """({snapshot: tag} still to be made, {snapshot: tag} whose snapshot no longer exists)."""
+    missing = {one: tag for one, tag in named.items() if one not in tagged}
     return (
-        {one: settlement for one, settlement in missing.items() if one in present},
-        {one: settlement for one, settlement in missing.items() if one not in present},
+        {one: tag for one, tag in missing.items() if one in present},
+        {one: tag for one, tag in missing.items() if one not in present},
     )
 
 
 def named_snapshots(connection: psycopg.Connection) -> dict[str, dict[int, str]]:
-    """By table: each snapshot that a settlement names, and the newest such settlement."""
+    """By table: each snapshot that a settlement or an archived month names, and the tag that keeps it."""
+    months = connection.execute("SELECT month, snapshots FROM archived_months ORDER BY month").fetchall()
+    settlements = connection.execute("SELECT id, snapshots FROM settlements ORDER BY id::bigint").fetchall()
+    tagged = [(names.archive_tag(month), snapshots) for month, snapshots in months]
+    tagged += [(names.settlement_tag(one), snapshots) for one, snapshots in settlements]
     found: dict[str, dict[int, str]] = {}
-    rows = connection.execute("SELECT id, snapshots FROM settlements ORDER BY id::bigint")
-    for settlement, snapshots in rows:
+    for tag, snapshots in tagged:
         for name, snapshot in snapshots.items():
-            found.setdefault(name, {})[int(snapshot)] = settlement
+            found.setdefault(name, {})[int(snapshot)] = tag
     return found
 
 
@@ -117,7 +120,7 @@ def maintain(
                 before = size_of(spark, name)
                 steps = one.look() if dry_run else one.maintain(before)
                 after = before if dry_run else size_of(spark, name)
-            lost += [{"table": name, "settlement": s, "snapshot": i} for i, s in sorted(one.lost.items())]
+            lost += [{"table": name, "tag": tag, "snapshot": i} for i, tag in sorted(one.lost.items())]
             done[name] = {"before": asdict(before), "after": asdict(after), **steps}
             log.info(
                 "maintained table=%s dry_run=%s files=%d→%d %s",
@@ -128,7 +131,7 @@ def maintain(
                 steps,
             )
     if lost:
-        log.error("settlements_lost_snapshots count=%d first=%s", len(lost), lost[0])
+        log.error("snapshots_lost count=%d first=%s", len(lost), lost[0])
     return {
         "dry_run": dry_run,
         "tables": done,
@@ -170,8 +173,7 @@ class _Table:
     def maintain(self, before: Size) -> dict[str, Any]:
         """All steps in order: what must stay is tagged, stamped and checked before anything expires."""
         known = offsets_in(self.spark, self.name)
-        for snapshot, settlement in self.to_tag.items():
-            tag = names.settlement_tag(settlement)
+        for snapshot, tag in self.to_tag.items():
             self.spark.sql(f"ALTER TABLE {self.table} CREATE OR REPLACE TAG `{tag}` AS OF VERSION {snapshot}")
         compacted = self._compact()
         carry_offsets(self.spark, self.name)
@@ -223,7 +225,7 @@ class _Table:
         ).collect()
         left = set(_snapshots(self.spark, self.name))
         if gone := (before - left) & self.named.keys():
-            raise BrokenContract("check_failed", f"{self.name}: expired snapshots of settlements: {gone}")
+            raise BrokenContract("check_failed", f"{self.name}: expired snapshots that are named: {gone}")
         return len(before - left)
 
     def _orphans(self, dry_run: bool) -> int:
@@ -280,7 +282,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit 0; 1 if a check failed or a settlement names a snapshot that is gone; 2: wrong use; 3: a system is missing."""
+    """Exit 0; 1 if a check failed or a snapshot that is named is gone; 2: wrong use; 3: a system is missing."""
     args = _arguments(argv)
 
     def work(spark: SparkSession, postgres_url: str) -> tuple[int, dict[str, Any]]:

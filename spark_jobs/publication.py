@@ -22,7 +22,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from contracts import names
-from contracts.correction_sql import counted_points_sql, covers_sql
+from contracts.correction_sql import counted_points_sql, counted_rule_sql, covers_sql
 from contracts.corrections import Correction
 from contracts.periods import midnight_us, next_start, period_start
 from contracts.settlements import FIRST_REASON, PeriodVersion, Settlement, periods_holding
@@ -97,9 +97,11 @@ class Publication:
         reader = self.spark.read if pinned is None else self.spark.read.option("versionAsOf", pinned)
         # Kept beside Spark: a scan opens a file a day, several times.
         self.answers = reader.table(table).select(*READ_COLUMNS).persist()
-        self.counted = self.answers.withColumn(
-            "points", F.expr(counted_points_sql(self.corrections)).cast("bigint")
-        ).where("points IS NOT NULL")
+        counted = {
+            "points": F.expr(counted_points_sql(self.corrections)).cast("bigint"),
+            "rule": F.expr(counted_rule_sql(self.corrections)),
+        }
+        self.counted = self.answers.withColumns(counted).where("points IS NOT NULL")
 
     def close(self) -> None:
         self.answers.unpersist()
@@ -321,13 +323,13 @@ class Publication:
         spark, periods = self.spark, sorted(versions)
         with self.seconds.of("fast_forward"):
             publish.fast_forward(spark, settlement_id, tables)
-        rules = self._inside(days_of(periods), self.answers).select("rule").distinct().collect()
+        rules = self._inside(days_of(periods), self.counted).select("rule").distinct().collect()
         publish.insert_settlement(
             self.connection,
             Settlement(
                 settlement_id,
                 *self.span,
-                ",".join(sorted({row[0] for row in rules} | {c.rule for c in self.corrections if c.rule})),
+                ",".join(sorted(row[0] for row in rules)),
                 reason,
                 tuple(PeriodVersion(*p, versions[p]) for p in periods),
                 publish.snapshots(spark, ("answers", "barriers", "user_numbers", *publish.PUBLISHED)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +83,8 @@ def summary(moved: DataFrame) -> Changes:
         {name: value.isoformat() if name == "start" else value for name, value in one.asDict().items()}
         for one in first.limit(FARTHEST).collect()
     ]
-    return Changes(*(int(value) for value in row), farthest=tuple(farthest))
+    boards, rows, users, joined, left, added = (int(value) for value in row)
+    return Changes(boards, rows, users, joined, left, added, tuple(farthest))
 
 
 def write_csv(moved: DataFrame, path: Path) -> None:
@@ -101,8 +101,3 @@ def write_csv(moved: DataFrame, path: Path) -> None:
 
 def _cell(value: Any) -> Any:
     return "" if value is None else value
-
-
-def farthest_first(changes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The farthest of several adjustments, in the order in which they were published."""
-    return [row for one in changes for row in one["farthest"]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +25,13 @@ _LAYOUT = {
         "'write.parquet.bloom-filter-max-bytes'='65536')",
     ),
     "user_days": ("WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY scope, user_no",),
+    # Small row groups: a page reads one user's of a month's file.
+    "user_sessions": (
+        "WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY user_id, first_at_us",
+        "SET TBLPROPERTIES ('write.parquet.bloom-filter-enabled.column.user_id'='true', "
+        "'write.parquet.bloom-filter-max-bytes'='65536', 'write.parquet.row-group-size-bytes'='1048576', "
+        "'write.parquet.page-size-bytes'='65536')",
+    ),
     "user_months": ("WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY scope, user_no",),
 }
 # Closing a file asks the NameNode whether the DataNode has reported its last block, and sleeps if not yet. The default
@@ -79,6 +88,8 @@ def spark_session(
         "spark.sql.adaptive.coalescePartitions.enabled": "false",
         **_HDFS_CLIENT,
     }
+    # Python functions run in this environment; the default is the first python3 on the path, which lacks ours.
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.appName(name).master(f"local[{cores}]")
     for key, value in options.items():
         builder = builder.config(key, value)

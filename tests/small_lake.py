@@ -15,7 +15,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from contracts import names
 from contracts.events import ANSWER_TYPE, AnswerEvent, decode, decode_barrier
-from contracts.tables import TABLES, create_table
+from contracts.tables import ARCHIVED_ANSWER, ARCHIVED_ANSWERS, TABLES, create_table
 from tests import model
 
 _TYPES = {
@@ -28,12 +28,18 @@ _TYPES = {
     "BINARY": pa.binary(),
     "ARRAY<STRING>": pa.list_(pa.string()),
 }
+_TYPES[ARCHIVED_ANSWERS] = pa.list_(pa.struct([(name, _TYPES[kind]) for name, kind in ARCHIVED_ANSWER]))
 
 
 def schema_of(name: str) -> pa.Schema:
-    """The columns of a table, read from its Spark SQL."""
-    columns = re.findall(r"^\s+(\w+) (\S+) COMMENT", create_table(name), re.MULTILINE)
-    return pa.schema([(column, _TYPES[kind]) for column, kind in columns])
+    """The columns of a table and their comments, read from its Spark SQL."""
+    text = re.findall(r"^\s+(\w+) (\S+) COMMENT '((?:[^']|'')*)'", create_table(name), re.MULTILINE)
+    return pa.schema(
+        [
+            pa.field(column, _TYPES[kind], metadata={"doc": doc.replace("''", "'")})
+            for column, kind, doc in text
+        ]
+    )
 
 
 def model_answer(event: AnswerEvent) -> model.Answer:
@@ -136,11 +142,14 @@ class SmallLake:
                 for row in board
             ]
         days = {(start, zone) for period, start, zone in periods if period == "daily"}
+        months = {(start, zone) for period, start, zone in periods if period == "monthly"}
         numbered = [{"user_no": number, "user_id": user} for user, number in numbers.items()]
         snapshots = {
             "rankings": self._replace("rankings", rows),
             "user_days": self._replace("user_days", self._user_days(days)),
+            "user_months": self._replace("user_months", self._user_months(months)),
             "user_numbers": self._replace("user_numbers", numbered),
+            **self._present("answers", "barriers"),
         }
         return self._publish(sorted(periods), version, snapshots)
 
@@ -153,19 +162,31 @@ class SmallLake:
         assert current is not None
         return current.snapshot_id
 
+    def _present(self, *tables: str) -> dict[str, int]:
+        """The present snapshots of tables that have one."""
+        found = {name: self.catalog.load_table((names.NAMESPACE, name)).current_snapshot() for name in tables}
+        return {name: snapshot.snapshot_id for name, snapshot in found.items() if snapshot}
+
     def _user_days(self, days: set[tuple[str, str]]) -> list[dict[str, Any]]:
         """One row per (scope, day, user) of some (day, zone), summed the slow way."""
+        return self._rolled_up("day", "daily", days)
+
+    def _user_months(self, months: set[tuple[str, str]]) -> list[dict[str, Any]]:
+        """One row per (scope, month, user) of some (month, zone), summed the slow way."""
+        return self._rolled_up("month", "monthly", months)
+
+    def _rolled_up(self, column: str, period: str, wanted: set[tuple[str, str]]) -> list[dict[str, Any]]:
         sums: dict[tuple[str, str, str, int], list[AnswerEvent]] = {}
         for event in self.events:
             for scope, zone in (("global", "UTC"), (f"quiz:{event.quiz_id}", event.quiz_zone)):
-                day = str(model.local_day(model_answer(event), zone))
-                if (day, zone) in days:
-                    sums.setdefault((scope, zone, day, event.user_no), []).append(event)
+                start = str(model.start_of(period, model.local_day(model_answer(event), zone)))
+                if (start, zone) in wanted:
+                    sums.setdefault((scope, zone, start, event.user_no), []).append(event)
         return [
             {
                 "scope": scope,
                 "zone": zone,
-                "day": date.fromisoformat(day),
+                column: date.fromisoformat(start),
                 "user_no": number,
                 "points": sum(event.points for event in events),
                 "reached_at_us": max(
@@ -174,7 +195,7 @@ class SmallLake:
                 "plays": len(events),
                 "misses": sum(not event.correct for event in events),
             }
-            for (scope, zone, day, number), events in sums.items()
+            for (scope, zone, start, number), events in sums.items()
         ]
 
     def _publish(self, periods: list[tuple[str, str, str]], version: int, snapshots: dict[str, int]) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli.commands.jobs import run_job_for_document
 from cli.doors import ask, client, layout
 from cli.environments import say
 
@@ -27,10 +28,19 @@ def board(
     k: Annotated[int, typer.Option("--k", help="Rows from the top.")] = 10,
     around: Annotated[str | None, typer.Option(help="A user to show with neighbours.")] = None,
     m: Annotated[int, typer.Option("--m", help="Neighbours above and below.")] = 5,
-    settlement: Annotated[str | None, typer.Option(help="As a settlement published it.")] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Say where each day of a range is from.")
+    users: Annotated[str | None, typer.Option(help="Users whose ranks to tell, with commas.")] = None,
+    zone: Annotated[
+        str | None, typer.Option(help="Zone that days of a range are read in; default the scope's.")
+    ] = None,
+    accuracy: Annotated[
+        str, typer.Option(help="exact, or fast: an estimate of a range from one user in 64, with its bound.")
+    ] = "exact",
+    settlement: Annotated[str | None, typer.Option(help="As this settlement left it.")] = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", help="As it was published at this instant.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ingest what Kafka has first; takes a minute.")
     ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say where each part is from.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="The API's reply on standard output.")] = False,
 ) -> None:
     """Show a board, where it comes from and how exact it is.
@@ -40,17 +50,26 @@ def board(
       ./lakeboard board global daily current
       ./lakeboard board quiz:part-1 monthly 2017-09-01 --k 20 --around k013
       ./lakeboard board global --from 2026-01-15 --to 2026-02-10T12:00:00+01:00 --explain
+      ./lakeboard board global --from 2026-01-01 --to 2026-04-01 --as-of 2026-04-02T00:00:00Z --users u1,u2
     """
-    asked: dict[str, object] = {"k": k, "m": m, "around": around}
-    if period and start and not (from_ or to or explain):
+    asked: dict[str, object] = {"k": k, "m": m, "around": around, "users": users}
+    asked |= {"settlement": settlement, "as_of": as_of, "explain": explain or None}
+    if period and start and not (from_ or to or zone or fresh or accuracy != "exact"):
         path = "/".join(quote(part, safe=":") for part in (scope, period, start))
-        asked["settlement"] = settlement
-    elif from_ and to and not (period or start or settlement):
+    elif from_ and to and not (period or start):
         path = quote(scope, safe=":")
-        asked.update({"from": from_, "to": to, "explain": explain})
+        asked.update({"from": from_, "to": to, "zone": zone, "accuracy": accuracy})
     else:
-        say("ask for SCOPE PERIOD START [--settlement ID], or for SCOPE --from T --to T [--explain]")
+        say(
+            "ask for SCOPE PERIOD START, or for SCOPE --from T --to T [--zone Z] [--accuracy exact|fast] [--fresh]; "
+            "both take --settlement ID or --as-of T, --users and --explain"
+        )
         raise typer.Exit(2)
+    if fresh:
+        code, _ = run_job_for_document("ingest_answers", [])
+        if code:
+            say("what Kafka has could not be ingested: the board would not be fresh")
+            raise typer.Exit(code)
     with client(layout()) as http:
         params = {name: value for name, value in asked.items() if value is not None}
         reply = ask(http, "GET", f"/v1/leaderboards/{path}", params=params)
@@ -58,22 +77,23 @@ def board(
         print(json.dumps(reply))
         return
     print_board(reply)
-    if explain and "explain" in reply:
+    if "explain" in reply:
         print_explained(reply["explain"])
 
 
 def print_explained(explained: dict[str, Any]) -> None:
-    """The parts of a range with their sources, neighbours of one source in one row."""
-    table = Table("from", "to", "source", "days", title="where it comes from")
+    """The parts of a board with their sources, neighbours of one source in one row."""
+    table = Table("from", "to", "source", "whole", title="where it comes from")
     rows: list[list[Any]] = []
     for part in explained["parts"]:
-        days = 1 if part["day"] else 0
+        days = 1 if part["day"] or part["month"] else 0
         if rows and rows[-1][2] == part["source"] and rows[-1][3] and days:
             rows[-1][1], rows[-1][3] = part["to"], rows[-1][3] + 1
         else:
             rows.append([part["from"], part["to"], part["source"], days])
     for begin, end, source, days in rows:
-        table.add_row(begin, end, source, str(days) if days else "cut")
+        unit = "months" if source == "user_months" else "days"
+        table.add_row(begin, end, source, f"{days} {unit}" if days else "")
     figures = (explained[name] for name in ("files", "bytes", "rows", "elapsed_ms"))
     table.caption = "{} files · {} bytes · {} rows at most · {} ms".format(*figures)
     Console().print(table)
@@ -90,11 +110,19 @@ def print_board(reply: dict[str, Any]) -> None:
         f"{reply['participants']} participants · {provenance['state']} · {provenance['source']}, "
         f"{provenance['exactness']} · as of {provenance['as_of']}"
     )
+    if provenance.get("bound"):
+        bound = provenance["bound"]
+        caption += f" · ranks and participants ± {bound['value']:g} users ({bound['confidence']:.0%})"
     if provenance.get("settlement"):
         caption += f" · settlement {provenance['settlement']}"
     console.print(_table(reply["entries"], title, caption))
     if reply.get("around"):
         console.print(_table(reply["around"], "around", ""))
+    if reply.get("ranks"):
+        console.print(_table([rank["entry"] for rank in reply["ranks"] if rank["entry"]], "ranks", ""))
+        absent = [rank["user_id"] for rank in reply["ranks"] if not rank["entry"]]
+        if absent:
+            console.print(f"not on the board: {', '.join(absent)}", markup=False)
 
 
 def _table(entries: list[dict[str, Any]], title: str, caption: str) -> Table:

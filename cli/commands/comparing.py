@@ -1,4 +1,4 @@
-"""`reconcile` and `rebuild redis`: Redis against the lake, and Redis made again from the record."""
+"""`reconcile` and `rebuild`: Redis against the lake, and each derived store made again from the record."""
 
 from __future__ import annotations
 
@@ -47,5 +47,31 @@ def rebuild_redis(
       ./lakeboard rebuild redis --since 2026-01-01
     """
     arguments = [*(["--since", since] if since else []), *(["--json"] if json_ else [])]
-    # Nothing of the lake is needed: profile live can do it.
-    raise typer.Exit(_run("serving.leaderboards.rebuild", arguments, "live" if is_ready("live") else "main"))
+    # Only archived months need the lake, and only where there is `main` can there be any.
+    raise typer.Exit(_run("serving.leaderboards.rebuild", arguments, "main" if is_ready("main") else "live"))
+
+
+def rebuild_questdb(
+    json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Write QuestDB's windows again from Kafka, and compare. What retention took from the topics stays as it is.
+
+    \b
+    Example:
+      ./lakeboard rebuild questdb
+    """
+    raise typer.Exit(_run("serving.relay.rebuild_questdb", ["--json"] if json_ else []))
+
+
+def rebuild_postgres(
+    json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Bring back what Postgres' history lacks, from the lake and the outbox, and compare it byte for byte.
+
+    Display names, titles and PINs are in no answer and cannot come back from there.
+
+    \b
+    Example:
+      ./lakeboard rebuild postgres
+    """
+    raise typer.Exit(_run("serving.history.rebuild", ["--json"] if json_ else []))

@@ -52,6 +52,7 @@ TAKES = {
         "local-dir",
     ),
     "maintain_tables": ("postgres-url", "postgres-password-file", "warehouse", "jars", "local-dir"),
+    "archive_month": ("postgres-url", "postgres-password-file", "warehouse", "jars", "local-dir"),
     "submit": ("bootstrap", "connector-jar", "checkpoint-dir", "rest-url", "webhdfs-url"),
     "stop_streams": ("rest-url", "checkpoint-dir"),
 }
@@ -128,7 +129,7 @@ def _backfilled(first: date, last: date, document: dict[str, Any]) -> str:
 # Jobs that publish boards: what they adjust, Redis' boards must follow.
 PUBLISHING = ("settle", "score_again")
 # Jobs that write files into the lake.
-WRITING = (*PUBLISHING, "ingest_answers", "maintain_tables")
+WRITING = (*PUBLISHING, "ingest_answers", "maintain_tables", "archive_month")
 # What `--unchanged-exit` asks for in the DAGs: Airflow takes it for "skipped".
 UNCHANGED = 99
 

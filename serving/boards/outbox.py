@@ -52,6 +52,10 @@ class Outbox:
     def close(self) -> None:
         self._client.close()
 
+    def has_session(self, session_id: str) -> bool:
+        """Whether the shard knows a session: one that it does not know is sealed, never new."""
+        return bool(self._client.exists(names.session(session_id)))
+
     def report_lag(self, text: str) -> None:
         """Leave the relay's lag by sink (JSON) on the shard; it goes when the relay no longer says it."""
         self._client.set(names.relay_lag(), text, px=LAG_EXPIRY_MS)

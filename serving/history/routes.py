@@ -1,9 +1,16 @@
-"""GET /v1/users/{id}/history: a user's answers, newest first, a page at a time, from Postgres."""
+"""GET /v1/users/{id}/history: a user's answers, newest first, a page at a time, from Postgres and the archive.
+
+One cursor, (occurred_at_us, event_id), goes over both. An answer may be on both sides (a month that was just archived,
+a restored user, a late answer's month): it is shown once.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,10 +18,12 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from contracts.errors import BadInput
 from contracts.identity import checked_id
-from contracts.periods import iso_ms
+from contracts.periods import iso_ms, span
 from serving.access.roles import require
 from serving.access.tokens import HOST, IMPORTER, PLAYER, Identity
+from serving.connections import Connections
 from serving.documented import documented
+from serving.history import archive
 
 router = APIRouter(prefix="/v1", tags=["history"])
 MAX_ROWS = 200
@@ -87,24 +96,63 @@ async def history(
     checked_id(user_id, "user_id")
     if identity.role != IMPORTER and identity.user_id != user_id:
         raise BadInput("forbidden", "a history is its user's own", status=403)
-    after = ""
-    values: list[Any] = [user_id]
-    if cursor:
-        values += decode_cursor(cursor)
-        after = "and (occurred_at_us, event_id) < (%s, %s::uuid)"
+    before = decode_cursor(cursor) if cursor else None
+    rows = await page_of(request.app.state.connections, user_id, before, limit + 1)
+    answers = []
+    for row in rows[:limit]:
+        answers.append({**row, "occurred_at": iso_ms(row["occurred_at_us"])})
+        del answers[-1]["occurred_at_us"]
+    last = rows[limit - 1] if len(rows) > limit else None
+    next_cursor = encode_cursor(last["occurred_at_us"], last["event_id"]) if last else None
+    return {"user_id": user_id, "answers": answers, "next": next_cursor}
+
+
+async def page_of(
+    connections: Connections, user_id: str, before: tuple[int, str] | None, limit: int
+) -> list[dict[str, Any]]:
+    """The first `limit` answers before a place. Steps: 1 history; 2 the archived months (in this order, so that a month
+    that is archived in between is on both sides); 3 the lake, if a month may have what the page lacks; 4 merge.
+    """
+    values: list[Any] = [user_id, *(before or ())]
+    after = "and (occurred_at_us, event_id) < (%s, %s::uuid)" if before else ""
     query = (
         f"select {', '.join(_COLUMNS)} from history where user_id = %s {after}"
         " order by occurred_at desc, occurred_at_us desc, event_id desc limit %s"
     )
-    async with request.app.state.connections.sql() as sql:
-        found = await sql.execute(query, [*values, limit + 1])
-        rows = await found.fetchall()
-    answers = []
-    for row in rows[:limit]:
-        record = dict(zip(_COLUMNS, row, strict=True))
-        record["event_id"] = str(record["event_id"])
-        record["occurred_at"] = iso_ms(record.pop("occurred_at_us"))
-        answers.append(record)
-    more = len(rows) > limit
-    next_cursor = encode_cursor(rows[limit - 1][1], str(rows[limit - 1][0])) if more else None
-    return {"user_id": user_id, "answers": answers, "next": next_cursor}
+    async with connections.sql() as sql:
+        found = await (await sql.execute(query, [*values, limit])).fetchall()
+        archived = await archive.archived_months(sql)
+    rows = [dict(zip(_COLUMNS, row, strict=True)) for row in found]
+    for row in rows:
+        row["event_id"] = str(row["event_id"])
+    reached = months_that_matter(archived.months, rows, before, limit)
+    if not reached:
+        return rows
+    return merged(
+        rows,
+        await archive.page(connections, replace(archived, months=reached), user_id, before, limit),
+        limit,
+    )
+
+
+def months_that_matter(
+    months: Sequence[date], rows: Sequence[dict[str, Any]], before: tuple[int, str] | None, limit: int
+) -> tuple[date, ...]:
+    """The archived months that may have an answer of the page whose rows Postgres has given. Pure."""
+    least = rows[-1]["occurred_at_us"] if len(rows) >= limit else None
+    spans = [(month, span("monthly", month, "UTC")) for month in months]
+    return tuple(
+        month
+        for month, one in spans
+        if (before is None or one.start_us <= before[0]) and (least is None or one.end_us > least)
+    )
+
+
+def merged(
+    one: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]], limit: int
+) -> list[dict[str, Any]]:
+    """Both sides' answers newest first, each event id once, at most `limit`. Pure."""
+    by_id = {row["event_id"]: row for row in (*other, *one)}
+    return sorted(by_id.values(), key=lambda row: (row["occurred_at_us"], row["event_id"]), reverse=True)[
+        :limit
+    ]

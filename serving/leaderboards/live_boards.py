@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from contracts.boards import Board, Scope
 from contracts.errors import BadInput, LakeboardError, SystemMissing
 from contracts.periods import iso_ms
 from contracts.ranking import reached_at_us
-from contracts.replies import BoardReply, Entry, Provenance
+from contracts.replies import BoardReply, Entry, Provenance, UserRank, Wanted
 from contracts.settlements import state_of
 from serving.boards.boards import Place
 from serving.connections import Connections
@@ -127,19 +128,24 @@ async def read_board(
     anchor_us: int,
     tick_us: int,
     quiz_id: str | None,
-    k: int,
-    user_id: str,
-    m: int,
+    wanted: Wanted,
     rules: tuple[str, ...],
 ) -> BoardReply:
     """The reply from Redis. `quiz_id` owns the board's shard; None means a global board over all shards."""
     boards = connections.boards
     key = names.board(str(board.scope), board.period, board.start)
-    top = await boards.top(key, k, quiz_id)
-    around = await boards.around(key, user_id, m, quiz_id) if user_id else []
+    user_id = wanted.user_id
+    top = await boards.top(key, wanted.k, quiz_id)
+    around = await boards.around(key, user_id, wanted.m, quiz_id) if user_id else []
     participants = await boards.participants(key, quiz_id)
-    known = await names_of(connections, (place.user_id for place in (*top, *around)))
+    places = await asyncio.gather(*(boards.rank(key, user, quiz_id) for user in wanted.users))
+    shown = [*top, *around, *(place for place in places if place)]
+    known = await names_of(connections, (place.user_id for place in shown))
     rows = tuple(entry(place, anchor_us, tick_us, known) for place in around)
+    ranks = tuple(
+        UserRank(user, entry(place, anchor_us, tick_us, known) if place else None)
+        for user, place in zip(wanted.users, places, strict=True)
+    )
     now = now_us()
     return BoardReply(
         scope=str(board.scope),
@@ -152,6 +158,7 @@ async def read_board(
         ),
         me=next((row for row in rows if row.user_id == user_id), None),
         around=rows,
+        ranks=ranks,
     )
 
 

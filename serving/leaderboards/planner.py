@@ -1,4 +1,4 @@
-"""A board over any range: each day taken whole from one source, said in the reply (CONTRACTS D5).
+"""A board over any range: each month or day taken whole from one source, said in the reply (CONTRACTS D5).
 
 contracts/ranges.py decides, lake/ranges.py sums, this gathers: what is settled, what Redis keeps, whole day boards.
 A range that is a settled day, week or month is answered from `rankings` by serving/leaderboards/settled_boards.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -17,11 +17,13 @@ from contracts import ranges
 from contracts.boards import Board, Scope
 from contracts.errors import BadInput, Retryable, SystemMissing
 from contracts.periods import Span, iso_ms, span
-from contracts.ranges import ANSWERS, REDIS, USER_DAYS, Part
+from contracts.ranges import ANSWERS, REDIS, SETTLED_SOURCES, USER_DAYS, USER_MONTHS, Part, Settled
 from contracts.ranking import RANGE_TICK_US, Total, floor_reached, rank, reached_at_us, unpack
-from contracts.replies import BoardPage, BoardReply, Entry, Provenance, RangePage
+from contracts.replies import BoardPage, BoardReply, Entry, Provenance, RangePage, UserRank, Wanted
 from serving.connections import Connections
-from serving.leaderboards import live_boards, settled_boards
+from serving.leaderboards import live_boards, publications, settled_boards
+from serving.leaderboards.kept_pages import KeptPages
+from serving.leaderboards.publications import NOW, At, Publication
 from serving.sessions.store import now_us
 
 # A caller who waits longer should be told.
@@ -34,30 +36,43 @@ WAITING = 20
 HELD_MAX = 500_000
 
 
+Held = tuple[str, int, int | None]
+"""(user_id, points, reached_at_us) of one day board."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A range request after its bounds were read."""
+    """A range request after its bounds were read. fast: an estimate from one of 64 buckets of users."""
 
     scope: Scope
     zone: str
     span: Span
-    k: int
-    user_id: str
-    m: int
-    explain: bool
+    wanted: Wanted
+    at: At = NOW
+    fast: bool = False
+    explain: bool = False
+
+    @property
+    def has_boards(self) -> bool:
+        """Whether its scope has boards of its own: days in Redis, user-days in the lake."""
+        return self.scope.kind in ("global", "quiz")
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """Days of a zone that a settlement has published, the newest settlement of them, and its snapshot of user_days."""
+class Planned:
+    """A range's parts, the settlement they go through, and the snapshot of `answers` that is read, with its instant."""
 
-    days: frozenset[date]
-    settlement: str
-    snapshot: int | None
-    created_at_us: int
+    parts: list[Part]
+    publication: Publication
+    answers_snapshot: int | None = None
+    answers_as_of_us: int | None = None
 
+    def of(self, source: str) -> list[Part]:
+        return [part for part in self.parts if part.source == source]
 
-NOTHING_SETTLED = Settled(frozenset(), "", None, 0)
+    @property
+    def used(self) -> set[str]:
+        return {part.source for part in self.parts}
 
 
 class Turns:
@@ -82,28 +97,15 @@ class Turns:
         self._running.release()
 
 
-async def settled_days(connections: Connections, zone: str, first: date, last: date) -> Settled:
-    """What is published of a zone's days. Raises SystemMissing while Postgres is down: nobody else knows."""
-    async with connections.sql() as sql:
-        days = await sql.execute(
-            "select distinct start from settlement_periods where period = 'daily' and zone = %s"
-            " and start between %s and %s",
-            [zone, first, last],
-        )
-        found = frozenset(row[0] for row in await days.fetchall())
-        newest = await sql.execute(
-            "select id, (snapshots->>'user_days')::bigint, (extract(epoch from created_at) * 1000000)::bigint"
-            " from settlements order by id::bigint desc limit 1"
-        )
-        row = await newest.fetchone()
-    if row is None or row[1] is None:
-        return NOTHING_SETTLED
-    return Settled(found, *row)
+@dataclass
+class Desk:
+    """What the range queries of one process share: their turns, and the pages that were read."""
+
+    turns: Turns = field(default_factory=Turns)
+    pages: KeptPages = field(default_factory=KeptPages)
 
 
-async def held_rows(
-    connections: Connections, asked: Asked, days: Sequence[date]
-) -> list[tuple[str, int, int | None]]:
+async def held_rows(connections: Connections, asked: Asked, days: Sequence[date]) -> list[Held]:
     """(user_id, points, reached_at_us) of each user of each day board. Raises BadInput if they are too many."""
     quiz_id = asked.scope.id if asked.scope.kind == "quiz" else None
     boards = [Board(asked.scope, "daily", day, asked.zone) for day in days]
@@ -115,7 +117,7 @@ async def held_rows(
             f"the days that are not settled have {sum(counts)} rows; a range may read {HELD_MAX}",
             next_step=f"./lakeboard settle --from {days[0]} --to {days[-1]}",
         )
-    found: list[tuple[str, int, int | None]] = []
+    found: list[Held] = []
     for board in boards:
         for user, packed in await connections.boards.totals(board.key, quiz_id):
             points, ticks = unpack(packed)
@@ -124,16 +126,46 @@ async def held_rows(
     return found
 
 
-async def read_range(connections: Connections, turns: Turns, asked: Asked) -> dict[str, Any]:
-    """The reply of a range. Raises BadInput (board_not_kept where this profile cannot tell), SystemMissing, Retryable."""
+async def read_range(connections: Connections, desk: Desk, asked: Asked) -> dict[str, Any]:
+    """The reply of a range.
+
+    Raises BadInput (board_not_kept where this profile cannot tell, unknown_settlement), SystemMissing, Retryable.
+    """
+    began, now = time.monotonic(), now_us()
+    planned = await _plan(connections, asked)
+    read = await _page(connections, desk, asked, planned)
+    page = read.page.named(await live_boards.names_of(connections, read.page.user_ids()))
+    rules = await live_boards.rules_of(connections, asked.scope.id if asked.scope.kind == "quiz" else None)
+    reply = BoardReply(
+        scope=str(asked.scope),
+        period="range",
+        start=iso_ms(asked.span.start_us),
+        end=iso_ms(asked.span.end_us),
+        entries=page.entries,
+        participants=page.participants,
+        provenance=_provenance(planned, read, now, rules, asked.span),
+        me=page.me,
+        around=page.around,
+        ranks=page.ranks,
+    ).to_dict()
+    if asked.explain:
+        reply["explain"] = settled_boards.explained(planned.parts, read, time.monotonic() - began)
+    return reply
+
+
+async def _plan(connections: Connections, asked: Asked) -> Planned:
+    """Which source each part of the range has."""
     days, _ = ranges.split(asked.span, asked.zone)
     has_lake = settled_boards.has_lake(connections.settings)
-    has_boards = asked.scope.kind in ("global", "quiz")
-    settled = NOTHING_SETTLED
-    if has_lake and days and has_boards:
-        settled = await settled_days(connections, asked.zone, days[0], days[-1])
-    kept = await _kept_days(connections, asked, [day for day in days if day not in settled.days])
-    parts = ranges.plan(asked.span, asked.zone, settled.days, kept.__contains__, has_boards)
+    of, settled = Publication(), Settled()
+    if asked.at.past or has_lake:
+        of = await publications.publication(connections, asked.at)
+        if days and asked.has_boards:
+            settled = await publications.settled_of(connections, of, asked.zone, days[0], days[-1])
+    kept: frozenset[date] = frozenset()
+    if asked.has_boards and not of.past:
+        kept = await _kept_days(connections, asked.zone, [day for day in days if day not in settled.days])
+    parts = ranges.plan(asked.span, asked.zone, settled, kept.__contains__)
     if not has_lake and any(part.source != REDIS for part in parts):
         raise BadInput(
             "board_not_kept",
@@ -141,69 +173,84 @@ async def read_range(connections: Connections, turns: Turns, asked: Asked) -> di
             status=404,
             next_step="./lakeboard up --profile full",
         )
-    began, as_of = time.monotonic(), now_us()
-    held = await held_rows(connections, asked, [p.day for p in parts if p.source == REDIS and p.day])
-    async with turns:
-        found = await _query(connections, asked, parts, settled, held)
-    known = await live_boards.names_of(
-        connections, (entry.user_id for entry in (*found.page.entries, *found.page.around))
+    if all(part.source != ANSWERS for part in parts):
+        return Planned(parts, of)
+    lake = settled_boards.the_lake(connections.settings)
+    if not of.past:
+        return Planned(parts, of, *await settled_boards.bounded(lake.current, "answers"))
+    snapshot = of.snapshots.get("answers")
+    if snapshot is None:
+        raise BadInput("unknown_settlement", f"settlement {of.id} kept no snapshot of answers", status=404)
+    return Planned(
+        parts, of, snapshot, await settled_boards.bounded(lake.committed_at_us, "answers", snapshot)
     )
 
-    def named(entry: Entry) -> Entry:
-        return replace(entry, name=known.get(entry.user_id))
 
-    rules = await live_boards.rules_of(connections, asked.scope.id if asked.scope.kind == "quiz" else None)
-    reply = BoardReply(
-        scope=str(asked.scope),
-        period="range",
-        start=iso_ms(asked.span.start_us),
-        end=iso_ms(asked.span.end_us),
-        entries=tuple(map(named, found.page.entries)),
-        participants=found.page.participants,
-        provenance=_provenance(parts, settled, found, as_of, rules, asked.span),
-        me=named(found.page.me) if found.page.me else None,
-        around=tuple(map(named, found.page.around)),
-    ).to_dict()
-    if asked.explain:
-        reply["explain"] = _explained(parts, found, time.monotonic() - began)
-    return reply
+async def _page(connections: Connections, desk: Desk, asked: Asked, planned: Planned) -> RangePage:
+    """The page: kept, or read when it is this query's turn. What Redis says is never kept."""
+    key = None if REDIS in planned.used else _key(asked, planned)
+    page = desk.pages.get(key) if key else None
+    if page is None:
+        held = await held_rows(connections, asked, [part.day for part in planned.of(REDIS) if part.day])
+        async with desk.turns:
+            page = await _query(connections, asked, planned, held)
+        if key:
+            desk.pages.put(key, page)
+    return page
 
 
-async def _kept_days(connections: Connections, asked: Asked, days: Sequence[date]) -> frozenset[date]:
+def _key(asked: Asked, planned: Planned) -> Hashable:
+    """Everything that a page from the lake depends on."""
+    of = planned.publication
+    names = [name for name in (USER_MONTHS, USER_DAYS) if name in planned.used]
+    snapshots = tuple((name, of.snapshots[name]) for name in names)
+    edges = planned.answers_snapshot, tuple(one.correction_id for one in of.corrections)
+    return (
+        (asked.scope, asked.zone, asked.span, asked.wanted, asked.fast, snapshots, tuple(planned.parts)),
+        edges if ANSWERS in planned.used else None,
+    )
+
+
+async def _kept_days(connections: Connections, zone: str, days: Sequence[date]) -> frozenset[date]:
     """The days that Redis keeps whole."""
-    if not days or asked.scope.kind not in ("global", "quiz"):
+    if not days:
         return frozenset()
-    ends_us = [span("daily", day, asked.zone).end_us for day in days]
-    kept = await live_boards.kept_by_redis(connections, ends_us)
+    kept = await live_boards.kept_by_redis(connections, [span("daily", day, zone).end_us for day in days])
     return frozenset(day for day, held in zip(days, kept, strict=True) if held)
 
 
-async def _query(
-    connections: Connections, asked: Asked, parts: list[Part], settled: Settled, held: Sequence[Any]
-) -> RangePage:
+async def _query(connections: Connections, asked: Asked, planned: Planned, held: Sequence[Held]) -> RangePage:
     """The board's page; the query is interrupted when its time is over or its caller goes."""
-    if all(part.source == REDIS for part in parts):
+    if planned.used == {REDIS} and not asked.fast:
         return RangePage(await asyncio.to_thread(_page_of, asked, held), rows=len(held))
+    if not settled_boards.has_lake(connections.settings):
+        raise BadInput(
+            "board_not_kept",
+            f"profile {connections.settings.profile} has no lake, which estimates are made of",
+            status=404,
+            next_step="ask for accuracy=exact, or ./lakeboard up --profile full",
+        )
     lake_ranges = settled_boards.room("lake.ranges")
     sources = lake_ranges.Sources(
-        days=[part.day for part in parts if part.source == USER_DAYS],
-        user_days_snapshot=settled.snapshot,
-        answers=ranges.spans_of(parts, ANSWERS),
+        months=[part.month for part in planned.of(USER_MONTHS)],
+        days=[part.day for part in planned.of(USER_DAYS)],
+        snapshots=planned.publication.snapshots,
+        answers=ranges.spans_of(planned.parts, ANSWERS) if planned.answers_snapshot else (),
+        answers_snapshot=planned.answers_snapshot,
         held=held,
+        corrections=planned.publication.corrections,
     )
     lake = settled_boards.the_lake(connections.settings)
-    query = lake_ranges.RangeQuery(lake, asked.scope, asked.zone, asked.span, sources)
+    query = lake_ranges.RangeQuery(lake, asked.scope, asked.zone, asked.span, sources, asked.fast)
     try:
-        found: RangePage = await settled_boards.bounded(
-            query.run, asked.k, asked.user_id or None, asked.m, seconds=RANGE_WAIT_S
-        )
+        found: RangePage = await settled_boards.bounded(query.run, asked.wanted, seconds=RANGE_WAIT_S)
         return found
     except (asyncio.CancelledError, SystemMissing):
         query.stop()
         raise
 
 
-def _page_of(asked: Asked, held: Sequence[tuple[str, int, int | None]]) -> BoardPage:
+def _page_of(asked: Asked, held: Sequence[Held]) -> BoardPage:
     """The page of days that Redis holds alone: profile `live` has no DuckDB. Cost: O(n log n) of their rows."""
     sums: dict[str, tuple[int, int | None]] = {}
     for user, points, reached in held:
@@ -223,47 +270,31 @@ def _page_of(asked: Asked, held: Sequence[tuple[str, int, int | None]]) -> Board
         )
         for row in rows
     ]
-    me = next((entry for entry in entries if entry.user_id == asked.user_id), None)
-    near = entries[max(me.rank - 1 - asked.m, 0) : me.rank + asked.m] if me else []
-    return BoardPage(tuple(entries[: asked.k]), len(entries), me, tuple(near))
+    wanted, by_user = asked.wanted, {entry.user_id: entry for entry in entries}
+    me = by_user.get(wanted.user_id)
+    near = entries[max(me.rank - 1 - wanted.m, 0) : me.rank + wanted.m] if me else []
+    ranks = tuple(UserRank(user, by_user.get(user)) for user in wanted.users)
+    return BoardPage(tuple(entries[: wanted.k]), len(entries), me, tuple(near), ranks)
 
 
 def _provenance(
-    parts: list[Part], settled: Settled, found: RangePage, as_of_us: int, rules: tuple[str, ...], whole: Span
+    planned: Planned, read: RangePage, now: int, rules: tuple[str, ...], whole: Span
 ) -> Provenance:
     """Where the rows come from; `as_of` is the oldest look among the sources."""
-    used = {part.source for part in parts}
-    looks = [as_of_us]
-    if USER_DAYS in used:
-        looks.append(settled.created_at_us)
+    used, of = planned.used, planned.publication
+    seen_us = of.created_at_us if of.past else now
+    looks = [seen_us]
+    if used & SETTLED_SOURCES:
+        looks.append(of.created_at_us)
     if ANSWERS in used:
-        looks.append(found.answers_as_of_us or 0)  # nothing was ever ingested: as of no time at all
-    only_lake, only_redis = used <= {USER_DAYS, ANSWERS}, used == {REDIS}
-    state = "settled" if used == {USER_DAYS} else "provisional"
+        looks.append(planned.answers_as_of_us or 0)  # nothing was ever ingested: as of no time at all
+    state = "settled" if used <= SETTLED_SOURCES else "provisional"
     return Provenance(
-        source="redis" if only_redis else "lake" if only_lake else "mixed",
-        exactness="exact",
+        source="redis" if used == {REDIS} else "mixed" if REDIS in used else "lake",
+        exactness="estimate" if read.bound else "exact",
         as_of=iso_ms(min(looks)),
-        state="live" if whole.end_us > as_of_us else state,
+        state="live" if whole.end_us > seen_us else state,
         rules=rules,
-        settlement=settled.settlement if USER_DAYS in used else None,
+        bound=read.bound,
+        settlement=of.id if of.past or used & SETTLED_SOURCES else None,
     )
-
-
-def _explained(parts: list[Part], found: RangePage, seconds: float) -> dict[str, Any]:
-    """The source of each day and edge, and what reading took."""
-    return {
-        "parts": [
-            {
-                "source": part.source,
-                "from": iso_ms(part.span.start_us),
-                "to": iso_ms(part.span.end_us),
-                "day": None if part.day is None else str(part.day),
-            }
-            for part in parts
-        ],
-        "files": found.files,
-        "bytes": found.bytes,
-        "rows": found.rows,
-        "elapsed_ms": round(seconds * 1000, 1),
-    }

@@ -1,7 +1,7 @@
 """Redis' boards made again from the record: `python -m serving.leaderboards.rebuild [--since DATE] [--json]`.
 
-The record is history (Postgres) and, behind it, the outbox; what an answer counts is as corrections in force have it.
-Answers may come in meanwhile: none is lost, none doubled.
+The record is the archive (the lake), history (Postgres) and, behind it, the outbox; what an answer counts is as
+corrections in force have it. Answers may come in meanwhile: none is lost, none doubled.
 --since DATE first moves `boards_since` back to the first instant of that day's week or month, so that Redis keeps them.
 
 Steps: 1 one rebuild at a time (advisory lock); 2 move `boards_since`, if asked; 3 for each shard: make its quiz and
@@ -37,6 +37,7 @@ from contracts.ranking import POINTS_MAX, pack
 from contracts.settings import Settings, from_mapping
 from serving.boards.outbox import Entry, Outbox
 from serving.boards.swapping import BoardSwap
+from serving.history.whole_record import WholeRecord
 from serving.leaderboards import staleness
 from serving.leaderboards.corrections import corrections_in_force, counting
 from serving.play.record import board_ticks
@@ -87,12 +88,12 @@ class ShardRebuild:
         self,
         shard: int,
         url: str,
-        postgres_url: str,
+        settings: Settings,
         since_us: int,
         points_of: PointsOf,
         advance: Advance,
     ) -> None:
-        self.history, self.outbox, self.swap = History(postgres_url, shard), Outbox(url), BoardSwap(url)
+        self.history, self.outbox, self.swap = WholeRecord(settings, shard), Outbox(url), BoardSwap(url)
         self.shard, self.since_us, self.advance = shard, since_us, advance
         self.points_of = points_of
         self.totals = Totals()
@@ -187,14 +188,14 @@ class GlobalRebuild:
     def __init__(
         self,
         urls: Sequence[str],
-        postgres_url: str,
+        settings: Settings,
         since_us: int,
         points_of: PointsOf,
         advance: Advance,
     ) -> None:
         self.points_of = points_of
         self.swaps = [BoardSwap(url) for url in urls]
-        self.histories = [History(postgres_url, shard) for shard in range(len(urls))]
+        self.histories = [WholeRecord(settings, shard) for shard in range(len(urls))]
         self.totals = [Totals() for _ in urls]
         self.positions = [0] * len(urls)
         self.since_us, self.advance = since_us, advance
@@ -277,16 +278,14 @@ def rebuild(
             points_of = counting(corrections_in_force(sql))
             boards, seqs = 0, []
             for shard, url in enumerate(settings.valkey_urls):
-                one = ShardRebuild(shard, url, settings.postgres_url, since_us, points_of, advance)
+                one = ShardRebuild(shard, url, settings, since_us, points_of, advance)
                 try:
                     one.swap.forget_made()
                     boards += one.run()
                     seqs.append(one.seq)
                 finally:
                     one.close()
-            everybody = GlobalRebuild(
-                settings.valkey_urls, settings.postgres_url, since_us, points_of, advance
-            )
+            everybody = GlobalRebuild(settings.valkey_urls, settings, since_us, points_of, advance)
             try:
                 boards += everybody.run()
             finally:

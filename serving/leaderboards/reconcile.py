@@ -34,7 +34,7 @@ from contracts.errors import BadInput, LakeboardError, SystemMissing
 from contracts.periods import ENDING_PERIODS, midnight_us, parse_day, periods_touched, span
 from contracts.ranking import HOUR_US, PERIOD_TICK_US
 from contracts.settings import Settings, from_mapping
-from lake.open import Lake
+from lake.views import Lake
 from lake.whole_boards import Answers, WholeBoard, settled_boards
 from serving.boards.whole_boards import WholeBoards
 from serving.leaderboards.comparison import Difference, Report, compare, places, without_joined

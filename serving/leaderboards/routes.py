@@ -1,114 +1,84 @@
-"""GET /v1/leaderboards/{scope}/{period}/{start}: one reply shape, from Redis while live, from the lake when settled."""
+"""GET /v1/leaderboards/{scope}/{period}/{start}, ranges, and one user on many boards: one reply shape, whatever answers."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from datetime import date
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Header, Query, Request
+from starlette.responses import Response
 
 from contracts import ranges
 from contracts.boards import Board, Scope
 from contracts.errors import BadInput, Retryable
 from contracts.identity import checked_id
-from contracts.periods import parse_start, span
-from contracts.replies import DEFAULT_K, DEFAULT_M, MAX_K, MAX_M, BoardReply
-from serving.connections import Connections
+from contracts.periods import zone_of
+from contracts.replies import DEFAULT_K, DEFAULT_M, MAX_K, MAX_M, MAX_USERS, Wanted
 from serving.documented import documented
-from serving.leaderboards import live_boards, planner, settled_boards
-from serving.migrations.upgrade import BOARDS_KEPT_US
-from serving.sessions.store import now_us
+from serving.leaderboards import examples, live_boards, period_boards, planner, publications, settled_boards
+from serving.leaderboards.conditional import reply_to
+from serving.leaderboards.period_boards import AskedBoard, Doors
+from serving.leaderboards.publications import At
 
 router = APIRouter(prefix="/v1", tags=["leaderboards"])
 # Between two looks whether a range's caller is still there.
 LOOK_S = 0.25
+# Boards of one user in one call, and how many of them are read at once.
+MAX_BOARDS = 50
+BOARDS_AT_ONCE = 8
+
+K = Annotated[int, Query(ge=0, le=MAX_K)]
+M = Annotated[int, Query(ge=0, le=MAX_M)]
+Users = Annotated[
+    str, Query(description=f"ids of users whose ranks to tell, with commas; at most {MAX_USERS}")
+]
+SettlementId = Annotated[
+    str, Query(pattern=r"^([1-9][0-9]{0,17})?$", description="as this settlement left it")
+]
+AsOf = Annotated[str, Query(description="as it was published at this instant")]
+Explain = Annotated[bool, Query(description="say where it comes from, and what reading took")]
+IfNoneMatch = Annotated[str, Header(description="ETags that the caller has: 304 if one is still the reply's")]
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """The turns of range queries are the process' own."""
-    app.state.range_turns = planner.Turns()
+    """The turns of range queries and the kept pages are the process' own."""
+    app.state.desk = planner.Desk()
     yield
 
 
-async def _kept(connections: Connections, end_us: int) -> bool:
-    """Whether Redis keeps a board that ends at an instant. Raises SystemMissing where nobody can say."""
-    if end_us > now_us() - BOARDS_KEPT_US:
-        return True  # the instant only moves back from there: running games need nobody to say so
-    return (await live_boards.kept_by_redis(connections, [end_us]))[0]
+def _doors(request: Request) -> Doors:
+    state = request.app.state
+    return Doors(state.connections, state.answering, state.desk)
 
 
-def _not_kept(key: str) -> BadInput:
-    return BadInput(
-        "board_not_kept",
-        f"Redis does not keep {key}",
-        status=404,
-        next_step="./lakeboard settle, in profile full; or ./lakeboard rebuild redis --since DAY",
-    )
+def _wanted(k: int, around: str, m: int, users: str) -> Wanted:
+    """Raises BadInput(invalid_id, invalid_field)."""
+    if around:
+        checked_id(around, "around")
+    listed = tuple(dict.fromkeys(checked_id(user, "users") for user in users.split(","))) if users else ()
+    if len(listed) > MAX_USERS:
+        raise BadInput("invalid_field", f"users: {len(listed)} ids; one call may name {MAX_USERS}")
+    return Wanted(k, around, m, listed)
 
 
-async def _session_reply(
-    request: Request, scope: Scope, period: str, start: str, k: int, user: str, m: int
-) -> BoardReply:
-    if period != "all_time":
-        raise BadInput("unknown_period", "a session's board is all_time", next_step="use all_time/current")
-    connections: Connections = request.app.state.connections
-    session = await live_boards.session_of(connections, request.app.state.answering, scope.id)
-    board = Board(scope, period, parse_start(period, start, now_us()), session.zone)
-    if not await _kept(connections, session.started_at_us + 1):
-        raise _not_kept(board.key)
-    return await live_boards.read_board(
-        connections,
-        board,
-        session.started_at_us,
-        session.tick_us,
-        session.quiz_id,
-        k,
-        user,
-        m,
-        (session.rule,),
-    )
-
-
-_ENTRY = {
-    "rank": 1,
-    "user_id": "u_8Zt",
-    "points": 4310,
-    "reached_at": "2026-03-02T17:59:41.000Z",
-    "name": "Ada",
-    "avatar_url": None,
-}
-_EXAMPLE = {
-    "scope": "quiz:starter-a1",
-    "period": "weekly",
-    "start": "2026-03-02",
-    "entries": [_ENTRY],
-    "participants": 1,
-    "provenance": {
-        "source": "rankings",
-        "exactness": "exact",
-        "as_of": "2026-03-09T00:15:21.000Z",
-        "state": "settled",
-        "rules": ["speed@1"],
-        "bound": None,
-        "settlement": "7",
-    },
-    "me": _ENTRY,
-    "around": [_ENTRY],
-}
+def _at(settlement: str, as_of: str) -> At:
+    """Raises BadInput(wrong_start, invalid_field)."""
+    if settlement and as_of:
+        raise BadInput("invalid_field", "settlement and as_of: one of them says when")
+    return At(settlement, ranges.parse_bound(as_of, "UTC") if as_of else None)
 
 
 @router.get(
     "/leaderboards/{scope}/{period}/{start}",
-    summary="A board: top k, a user's place, those around",
+    summary="A board: top k, a user's place, those around, several users' ranks",
     responses=documented(
-        _EXAMPLE,
-        s404="board_not_kept unknown_quiz unknown_session unknown_settlement",
-        s422="unknown_scope unknown_period wrong_start invalid_id invalid_field",
-        s503="system_missing",
+        examples.BOARD,
+        s404="board_not_kept unknown_quiz unknown_session unknown_settlement not_found",
+        s422="unknown_scope unknown_period wrong_start invalid_id invalid_field range_too_large too_many_corrections",
+        s503="system_missing overloaded",
     ),
 )
 async def leaderboard(
@@ -116,91 +86,114 @@ async def leaderboard(
     period: str,
     start: str,
     request: Request,
-    k: Annotated[int, Query(ge=0, le=MAX_K)] = DEFAULT_K,
+    k: K = DEFAULT_K,
     around: str = "",
-    m: Annotated[int, Query(ge=0, le=MAX_M)] = DEFAULT_M,
-    settlement: Annotated[str, Query(pattern=r"^([1-9][0-9]{0,17})?$")] = "",
-) -> dict[str, Any]:
+    m: M = DEFAULT_M,
+    users: Users = "",
+    settlement: SettlementId = "",
+    as_of: AsOf = "",
+    explain: Explain = False,
+    if_none_match: IfNoneMatch = "",
+) -> Response:
     """From Redis while the period runs, from the lake once it is settled; never less than was asked for."""
-    connections: Connections = request.app.state.connections
-    if around:
-        checked_id(around, "around")
-    parsed = Scope.parse(scope)
-    if parsed.kind == "session":
-        return (await _session_reply(request, parsed, period, start, k, around, m)).to_dict()
-    if parsed.kind not in ("global", "quiz"):
-        raise BadInput(
-            "board_not_kept", f"Redis keeps no board of {scope}", next_step="ask for global or quiz:ID"
-        )
-    zone = await live_boards.zone_of_scope(connections, parsed)
-    first: date = parse_start(period, start, now_us(), zone)
-    board = Board(parsed, period, first, zone)
-    end_us = span(period, first, zone).end_us
-    # A period that runs has no settlement to go through; one that has ended may.
-    if settlement or (end_us <= now_us() and settled_boards.has_lake(connections.settings)):
-        found = await settled_boards.published(connections, board, settlement)
-        if found:
-            return (await settled_boards.read_board(connections, board, found, k, around, m)).to_dict()
-    if not await _kept(connections, end_us):
-        raise _not_kept(board.key)
-    quiz_id = parsed.id if parsed.kind == "quiz" else None
-    rules = await live_boards.rules_of(connections, quiz_id)
-    return (
-        await live_boards.read_board(
-            connections, board, board.anchor_us, board.tick_us, quiz_id, k, around, m, rules
-        )
-    ).to_dict()
-
-
-_RANGE_EXAMPLE = {
-    **_EXAMPLE,
-    "period": "range",
-    "start": "2026-02-27T23:00:00.000Z",
-    "end": "2026-03-09T23:00:00.000Z",
-    "provenance": {**_EXAMPLE["provenance"], "source": "mixed", "state": "provisional"},  # type: ignore[dict-item]
-}
+    at = _at(settlement, as_of)
+    asked = AskedBoard(Scope.parse(scope), period, start, _wanted(k, around, m, users), at, explain)
+    work = period_boards.read(_doors(request), asked)
+    # Only a board of the past may take more than a page's time.
+    return reply_to(if_none_match, await (_while_there(request, work) if at.past else work))
 
 
 @router.get(
     "/leaderboards/{scope}",
     summary="A board over any range of time",
     responses=documented(
-        _RANGE_EXAMPLE,
-        s404="board_not_kept unknown_quiz not_found",
-        s422="unknown_scope wrong_start range_too_large invalid_id invalid_field",
+        examples.RANGE,
+        s404="board_not_kept unknown_quiz unknown_settlement not_found",
+        s422="unknown_scope unknown_zone wrong_start range_too_large invalid_id invalid_field too_many_corrections",
         s503="system_missing overloaded",
     ),
 )
 async def any_range(
     scope: str,
     request: Request,
-    from_: Annotated[str, Query(alias="from", description="an instant, or a day of the scope's zone")],
+    from_: Annotated[str, Query(alias="from", description="an instant, or a day: its midnight in `zone`")],
     to: Annotated[str, Query(description="exclusive; an instant, or a day")],
-    k: Annotated[int, Query(ge=0, le=MAX_K)] = DEFAULT_K,
+    zone: Annotated[str, Query(description="IANA zone that days are read in; default: the scope's")] = "",
+    k: K = DEFAULT_K,
     around: str = "",
-    m: Annotated[int, Query(ge=0, le=MAX_M)] = DEFAULT_M,
-    accuracy: Annotated[Literal["exact"], Query(description="estimates are not built yet")] = "exact",
-    explain: Annotated[bool, Query(description="say where each day comes from")] = False,
-) -> dict[str, Any]:
-    """Each day whole from one source: published user-days, else Redis, else the answers of the last ingest."""
-    connections: Connections = request.app.state.connections
-    if around:
-        checked_id(around, "around")
+    m: M = DEFAULT_M,
+    users: Users = "",
+    accuracy: Annotated[
+        Literal["exact", "fast"], Query(description="fast: an estimate, with its bound")
+    ] = "exact",
+    settlement: SettlementId = "",
+    as_of: AsOf = "",
+    fresh: Annotated[
+        bool, Query(description="refused here: ./lakeboard board … --fresh ingests first")
+    ] = False,
+    explain: Explain = False,
+    if_none_match: IfNoneMatch = "",
+) -> Response:
+    """Each month or day whole from one source: what is published, else Redis, else the answers of the last ingest."""
+    wanted, at = _wanted(k, around, m, users), _at(settlement, as_of)
     parsed = Scope.parse(scope)
     if parsed.kind not in ("global", "quiz", "tag"):
+        raise period_boards.no_such_board(parsed)
+    if fresh:
         raise BadInput(
-            "unknown_scope", f"no range of {scope}", next_step="ask for global, quiz:ID or tag:NAME"
+            "invalid_field",
+            "fresh: an api process does not ingest; an answer from before an ingest would not be fresh",
+            next_step="./lakeboard board SCOPE --from T --to T --fresh",
         )
-    zone = await live_boards.zone_of_scope(connections, parsed)
-    span_ = ranges.checked(ranges.parse_bound(from_, zone), ranges.parse_bound(to, zone))
-    period = ranges.equal_period(span_, zone)
-    if period and parsed.kind != "tag" and settled_boards.has_lake(connections.settings):
-        board = Board(parsed, *period, zone)
-        found = await settled_boards.published(connections, board, "")
+    doors = _doors(request)
+    own_zone = await live_boards.zone_of_scope(doors.connections, parsed)
+    read_in = zone_of(zone).key if zone else own_zone
+    span = ranges.checked(ranges.parse_bound(from_, read_in), ranges.parse_bound(to, read_in))
+    asked = planner.Asked(parsed, own_zone, span, wanted, at, accuracy == "fast", explain)
+    return reply_to(if_none_match, await _while_there(request, _range(doors, asked)))
+
+
+async def _range(doors: Doors, asked: planner.Asked) -> dict[str, Any]:
+    """The reply of a range, from `rankings` where it is a settled period. An estimate is one because it was asked for."""
+    connections = doors.connections
+    period = ranges.equal_period(asked.span, asked.zone)
+    if period and asked.has_boards and not asked.fast and settled_boards.has_lake(connections.settings):
+        board = Board(asked.scope, *period, asked.zone)
+        newest = (await publications.publication(connections, asked.at)).id if asked.at.past else ""
+        found = await publications.published(connections, board, newest=newest)
         if found:
-            return (await settled_boards.read_board(connections, board, found, k, around, m)).to_dict()
-    asked = planner.Asked(parsed, zone, span_, k, around, m, explain)
-    return await _while_there(request, planner.read_range(connections, request.app.state.range_turns, asked))
+            return await settled_boards.read_board(
+                connections, doors.desk.pages, board, found, asked.wanted, asked.explain
+            )
+    return await planner.read_range(connections, doors.desk, asked)
+
+
+@router.get(
+    "/users/{user_id}/ranks",
+    summary="One user's rank on many boards",
+    responses=documented(examples.RANKS, s422="invalid_id invalid_field", s503="system_missing"),
+)
+async def ranks(
+    user_id: str,
+    request: Request,
+    boards: Annotated[
+        str, Query(description=f"SCOPE/PERIOD/START, with commas; at most {MAX_BOARDS}", min_length=1)
+    ],
+    if_none_match: IfNoneMatch = "",
+) -> Response:
+    """Each board with where it comes from, or with its own error: one that is not there takes no other with it."""
+    checked_id(user_id, "user_id")
+    names = list(dict.fromkeys(boards.split(",")))
+    if len(names) > MAX_BOARDS:
+        raise BadInput("invalid_field", f"boards: {len(names)} of them; one call may name {MAX_BOARDS}")
+    doors, turns = _doors(request), asyncio.Semaphore(BOARDS_AT_ONCE)
+
+    async def one(name: str) -> dict[str, Any]:
+        async with turns:
+            return await period_boards.rank_of(doors, user_id, name)
+
+    found = await asyncio.gather(*(one(name) for name in names))
+    return reply_to(if_none_match, {"user_id": user_id, "ranks": found})
 
 
 async def _while_there(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:

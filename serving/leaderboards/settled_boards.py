@@ -8,37 +8,30 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from contracts.boards import Board
-from contracts.errors import BadInput, SystemMissing
-from contracts.periods import iso_ms
-from contracts.replies import BoardReply, Entry, Provenance
+from contracts.errors import SystemMissing
+from contracts.periods import iso_ms, span
+from contracts.ranges import Part
+from contracts.replies import BoardReply, Provenance, RangePage, Wanted
 from contracts.settings import Settings
 from serving.connections import Connections
+from serving.leaderboards.kept_pages import KeptPages
 from serving.leaderboards.live_boards import names_of
+from serving.leaderboards.publications import Published
 
 _LAKES: dict[str, Any] = {}
 # A page is read in well under a second; a caller who waits longer should be told.
 LAKE_WAIT_S = 15.0
 # Threads of their own: readers that hang on HDFS must not take those of the rest of the process.
 _READERS = ThreadPoolExecutor(8, thread_name_prefix="lake")
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """The settlement that published a period: snapshot of `rankings`, its rules (joined by commas), when (UTC µs)."""
-
-    settlement: str
-    snapshot_id: int
-    rule: str
-    created_at_us: int
 
 
 def has_lake(settings: Settings) -> bool:
@@ -48,32 +41,10 @@ def has_lake(settings: Settings) -> bool:
     )
 
 
-async def published(connections: Connections, board: Board, settlement: str) -> Published | None:
-    """The newest settlement of a period, or the named one. None if it is not settled.
-
-    Raises BadInput(unknown_settlement, 404) if the named one did not publish this period, SystemMissing while Postgres
-    is down: nobody else knows what was published.
-    """
-    query = (
-        "select s.id, (s.snapshots->>'rankings')::bigint, s.rule,"
-        " (extract(epoch from s.created_at) * 1000000)::bigint from settlement_periods p"
-        " join settlements s on s.id = p.settlement_id where p.period = %s and p.start = %s and p.zone = %s"
-        " and (%s = '' or s.id = %s) order by p.version desc limit 1"
-    )
-    async with connections.sql() as sql:
-        found = await sql.execute(query, [board.period, board.start, board.zone, settlement, settlement])
-        row = await found.fetchone()
-    if row is None and settlement:
-        raise BadInput(
-            "unknown_settlement", f"settlement {settlement[:40]!r} did not publish {board.key}", status=404
-        )
-    return Published(*row) if row else None
-
-
 def the_lake(settings: Settings) -> Any:
     """The process' one lake: its file cache and catalog are shared by all requests."""
     if settings.lake_warehouse not in _LAKES:
-        module = room("lake.open")
+        module = room("lake.views")
         _LAKES[settings.lake_warehouse] = module.Lake(
             settings.postgres_url, settings.lake_warehouse, Path(settings.cache_dir) / "lake"
         )
@@ -96,24 +67,10 @@ async def bounded(read: Callable[..., Any], *arguments: Any, seconds: float = LA
         ) from error
 
 
-def _page(settings: Settings, board: Board, found: Published, k: int, user_id: str, m: int) -> Any:
-    rankings = room("lake.rankings")
-    return rankings.page(
-        the_lake(settings),
-        found.snapshot_id,
-        str(board.scope),
-        board.period,
-        board.start,
-        k=k,
-        user_id=user_id or None,
-        m=m,
-    )
-
-
-async def read_board(
-    connections: Connections, board: Board, found: Published, k: int, user_id: str, m: int
-) -> BoardReply:
-    """The reply from the lake, names from Postgres. Raises SystemMissing if there is no lake, or it does not answer."""
+async def read_page(
+    connections: Connections, pages: KeptPages, board: Board, found: Published, wanted: Wanted
+) -> RangePage:
+    """The page from the lake, without names. Raises SystemMissing if there is no lake, or it does not answer."""
     settings = connections.settings
     if not has_lake(settings):
         raise SystemMissing(
@@ -121,17 +78,28 @@ async def read_board(
             f"profile {settings.profile} has no lake",
             next_step="./lakeboard up --profile full",
         )
-    page = await bounded(_page, settings, board, found, k, user_id, m)
-    known = await names_of(connections, (entry.user_id for entry in (*page.entries, *page.around)))
+    key = ("rankings", found.snapshot_id, board, wanted)
+    page = pages.get(key)
+    if page is None:
+        read = room("lake.rankings").read
+        place = (str(board.scope), board.period, board.start)
+        page = await bounded(read, the_lake(settings), found.snapshot_id, *place, wanted)
+        pages.put(key, page)
+    return page
 
-    def named(entry: Entry) -> Entry:
-        return replace(entry, name=known.get(entry.user_id))
 
-    return BoardReply(
+async def read_board(
+    connections: Connections, pages: KeptPages, board: Board, found: Published, wanted: Wanted, explain: bool
+) -> dict[str, Any]:
+    """The reply from the lake, names from Postgres, and what reading took. Raises as read_page does."""
+    began = time.monotonic()
+    read = await read_page(connections, pages, board, found, wanted)
+    page = read.page.named(await names_of(connections, read.page.user_ids()))
+    reply = BoardReply(
         scope=str(board.scope),
         period=board.period,
         start=str(board.start),
-        entries=tuple(map(named, page.entries)),
+        entries=page.entries,
         participants=page.participants,
         provenance=Provenance(
             "rankings",
@@ -141,6 +109,31 @@ async def read_board(
             tuple(found.rule.split(",")),
             settlement=found.settlement,
         ),
-        me=named(page.me) if page.me else None,
-        around=tuple(map(named, page.around)),
-    )
+        me=page.me,
+        around=page.around,
+        ranks=page.ranks,
+    ).to_dict()
+    if explain:
+        whole = Part("rankings", span(board.period, board.start, board.zone))
+        reply["explain"] = explained([whole], read, time.monotonic() - began)
+    return reply
+
+
+def explained(parts: Sequence[Part], read: RangePage, seconds: float) -> dict[str, Any]:
+    """The source of each month, day and edge, and what reading took: files, bytes and rows at the most."""
+    return {
+        "parts": [
+            {
+                "source": part.source,
+                "from": iso_ms(part.span.start_us),
+                "to": iso_ms(part.span.end_us),
+                "day": None if part.day is None else str(part.day),
+                "month": None if part.month is None else str(part.month),
+            }
+            for part in parts
+        ],
+        "files": read.files,
+        "bytes": read.bytes,
+        "rows": read.rows,
+        "elapsed_ms": round(seconds * 1000, 1),
+    }

@@ -36,8 +36,8 @@ _TRIES = 3
 Sql = Callable[[], AbstractAsyncContextManager[psycopg.AsyncConnection]]
 
 
-# event ids → the repeats among them, from where answers rest after history.
-Archived = Callable[[Sequence[str]], Awaitable[dict[str, Outcome]]]
+# events → the repeats among them by event id, from where answers rest after history.
+Archived = Callable[[Sequence[AnswerEvent]], Awaitable[dict[str, Outcome]]]
 
 
 def clock_us() -> int:
@@ -75,8 +75,8 @@ def _refused(code: str) -> Outcome:
     return Outcome(code, 0, 0, 0, False)
 
 
-async def nothing_archived(event_ids: Sequence[str]) -> dict[str, Outcome]:
-    """Which of these answers are in the lake alone. Nothing leaves history yet, so none."""
+async def nothing_archived(events: Sequence[AnswerEvent]) -> dict[str, Outcome]:
+    """Which of these answers are in the lake alone: none, where there is no lake."""
     return {}
 
 
@@ -185,14 +185,8 @@ class Importer:
                 "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"sealed/{session_id}",)
             )
             await self._wait_for_history(shard, await self.shards.last_seq(shard))
-            rows = await (
-                await sql.execute(
-                    "SELECT event_id::text, points, occurred_at_us, seq, correct FROM history WHERE event_id = ANY(%s::uuid[])",
-                    ([event.event_id for _, event in items],),
-                )
-            ).fetchall()
-            known = {row[0]: Outcome(REPEAT, *row[1:]) for row in rows}
-            known |= await self.archived([e.event_id for _, e in items if e.event_id not in known])
+            known = await self._in_history([event.event_id for _, event in items])
+            known |= await self.archived([e for _, e in items if e.event_id not in known])
             new: dict[str, AnswerEvent] = {}
             for _, event in items:
                 if event.event_id not in known:
@@ -209,6 +203,17 @@ class Importer:
             known.get(event.event_id) or _first_then_repeat(written, known, event.event_id)
             for _, event in items
         ]
+
+    async def _in_history(self, event_ids: list[str]) -> dict[str, Outcome]:
+        """The repeats that history knows. On a connection of its own: a transaction that has read history and goes on
+        would keep the relay from making the partition of a new, or an archived, month.
+        """
+        async with self.sql() as sql:
+            found = await sql.execute(
+                "SELECT event_id::text, points, occurred_at_us, seq, correct FROM history WHERE event_id = ANY(%s::uuid[])",
+                (event_ids,),
+            )
+            return {row[0]: Outcome(REPEAT, *row[1:]) for row in await found.fetchall()}
 
     async def history_has_all(self) -> None:
         """Until history has what the outboxes hold now. Raises SystemMissing when the relay is too far behind."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from serving.access.roles import require
 from serving.access.tokens import IMPORTER
 from serving.boards.shards import Shards
 from serving.documented import documented
+from serving.history import archive
 from serving.play.barriers import DAYS_MAX, write_barriers
 from serving.play.boards_since import move_back
 from serving.play.importing import Importer, clock_us
@@ -53,7 +55,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         shards = getattr(connections, "shards", None) or Shards(connections.settings.valkey_urls)
         batcher = own = AnswerBatcher(shards)
         own.start()
-    app.state.importer = Importer(batcher.shards, batcher, connections.sql)
+    app.state.importer = Importer(
+        batcher.shards, batcher, connections.sql, archived=partial(archive.repeats, connections)
+    )
     yield
     if own is not None:
         await own.stop()

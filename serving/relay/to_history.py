@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from contracts import names
 from contracts.errors import BrokenContract
 from contracts.events import ANSWER_FIELDS, ANSWER_TYPE, decode, decode_barrier
 from contracts.periods import from_instant_us, next_start
@@ -19,11 +20,12 @@ from serving.boards.outbox import Entry
 
 SINK = "history"
 _ANSWER_COLUMNS = tuple(f.name for f in ANSWER_FIELDS if f.name != "event_id")
-_COLUMNS = ("shard", "seq", "type", "event_id", "occurred_at", "mode", "event", *_ANSWER_COLUMNS)
+COLUMNS = ("shard", "seq", "type", "event_id", "occurred_at", "mode", "event", *_ANSWER_COLUMNS)
 _PARTITION_LOCK = 0x70617274
 
 
-def _row(shard: int, entry: Entry) -> tuple[Any, ...]:
+def row_of(shard: int, entry: Entry) -> tuple[Any, ...]:
+    """An entry as a row of history, in the order of COLUMNS."""
     head: tuple[Any, ...]
     if entry.type != ANSWER_TYPE:
         barrier = decode_barrier(entry.event)
@@ -91,7 +93,8 @@ class History:
         )
         return int(found[0]) if found else 0
 
-    def _make_partitions(self, rows: Sequence[tuple[Any, ...]]) -> None:
+    def make_partitions(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Make the months of `rows` that history lacks. A repeat changes nothing."""
         months = {row[4].date().replace(day=1) for row in rows} - self._months
         for month in sorted(months):
             start = datetime(month.year, month.month, 1, tzinfo=UTC)
@@ -100,7 +103,7 @@ class History:
             with self.connection().transaction():
                 self.connection().execute("SELECT pg_advisory_xact_lock(%s)", (_PARTITION_LOCK,))
                 self.connection().execute(
-                    f"CREATE TABLE IF NOT EXISTS history_{month:%Y_%m} PARTITION OF history "
+                    f"CREATE TABLE IF NOT EXISTS {names.history_partition(month)} PARTITION OF history "
                     f"FOR VALUES FROM ('{start.isoformat()}') TO ('{end.isoformat()}')"
                 )
             self._months.add(month)
@@ -116,18 +119,29 @@ class History:
                 raise BrokenContract(
                     "sequence_gap", f"shard {self._shard}: seq {expected} is missing, found {entry.seq}"
                 )
-        rows = [_row(self._shard, entry) for entry in entries]
-        self._make_partitions(rows)
+        rows = [row_of(self._shard, entry) for entry in entries]
         try:
-            return self._insert(rows, position, entries[-1].seq, lease_epoch)
+            return self._insert_into_partitions(rows, position, entries[-1].seq, lease_epoch)
         except psycopg.errors.UniqueViolation as error:
             # The rows stand there first where a successor has written the same batch.
             code = "check_failed" if self.position() == position else "fenced"
             detail = f"history of shard {self._shard} after {position}: {error.diag.message_detail}"
             raise BrokenContract(code, detail, next_step="see docs/runbooks/relay-alarm.md") from error
 
+    def _insert_into_partitions(
+        self, rows: Sequence[tuple[Any, ...]], position: int, end: int, lease_epoch: int
+    ) -> int:
+        """Insert; once more where a partition that this process had seen was archived meanwhile."""
+        self.make_partitions(rows)
+        try:
+            return self._insert(rows, position, end, lease_epoch)
+        except psycopg.errors.CheckViolation:  # "no partition of relation history found for row"
+            self._months.clear()
+            self.make_partitions(rows)
+            return self._insert(rows, position, end, lease_epoch)
+
     def _insert(self, rows: Sequence[tuple[Any, ...]], position: int, end: int, lease_epoch: int) -> int:
-        columns = ", ".join(_COLUMNS)
+        columns = ", ".join(COLUMNS)
         connection = self.connection()
         with connection.transaction(), connection.cursor() as cursor:
             cursor.execute(

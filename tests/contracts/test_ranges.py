@@ -25,31 +25,41 @@ asked = st.builds(
 
 @pytest.mark.property
 @given(
-    asked, st.sampled_from(ZONES), st.sets(st.integers(0, 500)), st.sets(st.integers(0, 500)), st.booleans()
+    asked,
+    st.sampled_from(ZONES),
+    st.sets(st.integers(0, 500)),
+    st.sets(st.integers(0, 17)),
+    st.sets(st.integers(0, 500)),
 )
 def test_parts_cover_a_range_once(
-    whole: Span, zone: str, settled: set[int], kept: set[int], has_boards: bool
+    whole: Span, zone: str, settled: set[int], settled_months: set[int], kept: set[int]
 ) -> None:
     first = period_start("daily", whole.start_us, zone)
     settled_days = {first + timedelta(days=n) for n in settled}
+    months = {date(2011 + (8 + n) // 12, (8 + n) % 12 + 1, 1) for n in settled_months}
     kept_days = {first + timedelta(days=n) for n in kept}
-    parts = ranges.plan(whole, zone, settled_days, kept_days.__contains__, has_boards)
+    public = ranges.Settled(frozenset(settled_days), frozenset(months))
+    parts = ranges.plan(whole, zone, public, kept_days.__contains__)
     assert (whole.start_us, whole.end_us) == (parts[0].span.start_us, parts[-1].span.end_us)
     assert all(a.span.end_us == b.span.start_us for a, b in zip(parts, parts[1:], strict=False))
     assert all(part.span.start_us < part.span.end_us for part in parts)
+    # The slow model: each instant's day, asked one by one, has the one source that it must have.
     for part in parts:
-        if part.day is None:
+        if part.month is not None:
+            assert (ranges.USER_MONTHS, span("monthly", part.month, zone)) == (part.source, part.span)
+            assert part.month in months and part.day is None
+        elif part.day is None:
             assert part.source == ranges.ANSWERS
-            continue
-        assert part.span == span("daily", part.day, zone)
-        wanted = ranges.ANSWERS
-        if has_boards:
-            wanted = ranges.REDIS if part.day in kept_days else wanted
-            wanted = ranges.USER_DAYS if part.day in settled_days else wanted
-        assert wanted == part.source
+        else:
+            assert part.span == span("daily", part.day, zone)
+            month = part.day.replace(day=1)
+            own = span("monthly", month, zone)
+            assert month not in months or own.start_us < whole.start_us or whole.end_us < own.end_us
+            wanted = ranges.REDIS if part.day in kept_days else ranges.ANSWERS
+            assert part.source == (ranges.USER_DAYS if part.day in settled_days else wanted)
     joined = [
         one
-        for source in (ranges.USER_DAYS, ranges.REDIS, ranges.ANSWERS)
+        for source in (ranges.USER_MONTHS, ranges.USER_DAYS, ranges.REDIS, ranges.ANSWERS)
         for one in ranges.spans_of(parts, source)
     ]
     assert whole.end_us - whole.start_us == sum(one.end_us - one.start_us for one in joined)

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.service]
 
 
 def test_folder_space_and_health(hdfs_daemon: HdfsDaemon, capsys: pytest.CaptureFixture[str]) -> None:
-    from lake.catalog import file_system_of
+    from lake.iceberg import file_system_of
     from lake.storage import main, make_warehouse, storage
 
     warehouse = f"{hdfs_daemon.url}/storage/warehouse"

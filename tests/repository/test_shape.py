@@ -53,7 +53,8 @@ def test_modules_have_a_docstring_and_package_files_are_empty() -> None:
     modules = [path for path in tracked(".py") if path.name != "__init__.py"]
     assert [_name(path) for path in modules if not ast.get_docstring(ast.parse(path.read_text()))] == []
     packages = [path for path in tracked(".py") if path.name == "__init__.py"]
-    assert [_name(path) for path in packages if path.read_text().strip()] == []
+    # `import lake` is what an analyst types; its names load lazily (tests/lake/test_analyst.py).
+    assert [_name(path) for path in packages if path.read_text().strip()] == ["lake/__init__.py"]
     assert not (ROOT / "docker" / "__init__.py").exists(), "would shadow the docker client"
 
 

@@ -43,8 +43,8 @@ def outboxes(empty_lake: None) -> Iterator[Outboxes]:
 def test_a_snapshot_is_tagged_once_and_one_that_is_gone_is_told() -> None:
     from spark_jobs.maintain_tables import unnamed
 
-    named = {11: "1", 12: "2", 13: "3"}
-    assert ({12: "2"}, {13: "3"}) == unnamed(named, tagged={11}, present={11, 12, 14})
+    named = {11: "settled_1", 12: "settled_2", 13: "settled_3"}
+    assert ({12: "settled_2"}, {13: "settled_3"}) == unnamed(named, tagged={11}, present={11, 12, 14})
 
 
 @pytest.mark.engine

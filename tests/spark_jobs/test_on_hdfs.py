@@ -54,10 +54,10 @@ def test_settled_on_hdfs_and_read_by_duckdb(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from lake.open import Lake
     from lake.rankings import page
     from lake.sql import main as sql
     from lake.storage import storage
+    from lake.views import Lake
     from serving.migrations.upgrade import upgrade
 
     url, warehouse = new_postgres_url(), f"{hdfs_daemon.url}/lakeboard/warehouse"

@@ -158,17 +158,20 @@ def test_published_once_whatever_dies_and_taken_back(
     _run(settled, broker, Correction(0, "retraction", 1, "as before", retracts=1))
     _assert_published(settled, play)
     with psycopg.connect(settled.postgres_url) as sql:
-        rows = sql.execute("SELECT reason, last_correction FROM settlements ORDER BY id::int").fetchall()
+        rows = sql.execute(
+            "SELECT reason, last_correction, rule FROM settlements ORDER BY id::int"
+        ).fetchall()
         stale = sql.execute("SELECT value FROM deployment WHERE key = 'boards_stale'").fetchall()
-    assert ("retraction 4: as before", 4) == rows[-1] and 5 == len(rows)
+    assert ("retraction 4: as before", 4, "speed@1") == rows[-1] and 5 == len(rows)
+    assert "correct@1,speed@1" == rows[1][2]
     assert [("5",)] == stale
 
 
 def test_a_board_as_published_before_is_still_there(
     settled: Lake, play: list[AnswerEvent], tmp_path: Path
 ) -> None:
-    from lake.open import Lake as Reader
     from lake.rankings import page
+    from lake.views import Lake as Reader
 
     with psycopg.connect(settled.postgres_url) as sql:
         rows = sql.execute(

@@ -129,8 +129,8 @@ def test_a_batch_that_is_run_again_writes_nothing(lake: Lake, broker: Broker) ->
 def test_duckdb_reads_settled_boards_of_each_settlement(
     lake: Lake, play: list[AnswerEvent], tmp_path: Path
 ) -> None:
-    from lake.open import Lake as Reader
     from lake.rankings import page
+    from lake.views import Lake as Reader
 
     with psycopg.connect(lake.postgres_url) as connection:
         rows = connection.execute("SELECT snapshots FROM settlements ORDER BY created_at").fetchall()

@@ -17,9 +17,10 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from contracts import names
+from contracts.settings import Settings
 from serving.insights.replica import MINUTE_US, SketchReplica
-from serving.relay import window_retention
-from serving.relay.to_questdb import GROUP, run
+from serving.relay import rebuild_questdb, window_retention
+from serving.relay.to_questdb import GROUP, Questdb, run
 from sketches.count_min import CountMin
 from tests.services.daemons import QuestdbDaemon, start_kafka, start_questdb
 
@@ -120,7 +121,9 @@ def rows(questdb: QuestdbDaemon, query: str) -> Any:
     return httpx.get(f"{questdb.url}/exec", params={"query": query}).json().get("dataset", [])
 
 
-def test_windows_reach_questdb_and_the_replica_once(windows: Windows, questdb: QuestdbDaemon) -> None:
+def test_windows_reach_questdb_and_the_replica_once(
+    windows: Windows, questdb: QuestdbDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
     replica = SketchReplica(windows.bootstrap)
     for _ in range(2):
         windows.write(START)
@@ -159,6 +162,36 @@ def test_windows_reach_questdb_and_the_replica_once(windows: Windows, questdb: Q
     found = replica.windows.estimate("7", START, START + MINUTE_US)
     assert found is not None and (found.value, found.bound) == (5, 1)
     assert replica.windows.health() == {START: {"not_json": 4}}
+    _assert_rebuilt(windows, questdb, top, estimates, capsys)
+
+
+def _assert_rebuilt(
+    windows: Windows, questdb: QuestdbDaemon, top: str, estimates: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A lost table, a lost row and a wrong one come back from the topics; other rows stay."""
+    before = rows(questdb, top), rows(questdb, estimates)
+    with psycopg.connect(questdb.pg_url, autocommit=True) as connection:
+        connection.execute("drop table missed_questions")
+        connection.execute("update top_k set amount = 99 where kind = 'users'")
+        connection.execute(
+            f"insert into top_k values (cast({START - MINUTE_US} as timestamp), 'old', 1, 'x', 1, null, null)"
+        )
+    wait_for(
+        lambda: (
+            [["old", 1, "x", 1]]
+            == rows(questdb, "select kind, place, subject_id, amount from top_k where kind = 'old'")
+        )
+    )
+    settings = Settings(kafka_bootstrap=windows.bootstrap, questdb_http_url=questdb.url)
+    newest, _ = rebuild_questdb.newest(windows.bootstrap)
+    Questdb(questdb.url).make_tables()
+    assert 3 == rebuild_questdb.compare(newest, questdb.url)
+    assert 0 == rebuild_questdb.main(["--json"], settings.to_env())
+    document = json.loads(capsys.readouterr().out)
+    assert (5, 1, 0) == (document["rows"], document["skipped"], document["differences"])
+    assert rows(questdb, estimates) == before[1]
+    assert [row for row in rows(questdb, top) if row[0] != "old"] == before[0]
+    assert 3 == rebuild_questdb.main([], Settings().to_env())
 
 
 def test_an_outage_of_questdb_loses_nothing(windows: Windows, questdb: QuestdbDaemon) -> None:

@@ -170,8 +170,9 @@ def test_a_stopped_query_ends_and_a_large_one_is_refused(
     from contracts.boards import Scope
     from contracts.errors import BadInput, SystemMissing
     from contracts.periods import Span
+    from contracts.replies import Wanted
     from lake import ranges
-    from lake.open import Lake
+    from lake.views import Lake
 
     answers = model.play(83, users=30, sessions=9)
     record.play(answers)
@@ -186,8 +187,8 @@ def test_a_stopped_query_ends_and_a_large_one_is_refused(
     stopped = query()
     stopped.stop()
     with pytest.raises(SystemMissing, match="stopped"):
-        stopped.run(10, None, 5)
+        stopped.run(Wanted())
     stopped.stop()
     monkeypatch.setattr(ranges, "MEMORY_LIMIT", "1KB")
     with pytest.raises(BadInput, match="range_too_large"):
-        query().run(10, None, 5)
+        query().run(Wanted())

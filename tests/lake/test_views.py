@@ -11,6 +11,7 @@ import pytest
 
 from contracts import names
 from contracts.errors import BadInput, BrokenContract
+from serving.migrations.upgrade import upgrade
 
 pytestmark = [pytest.mark.service]
 
@@ -21,6 +22,7 @@ def address(postgres_url: str, tmp_path: Path) -> tuple[str, str]:
     import pyarrow as pa
     from pyiceberg.catalog.sql import SqlCatalog
 
+    upgrade(postgres_url)
     warehouse = f"file://{tmp_path}/ware 'house"
     catalog = SqlCatalog(
         names.CATALOG,
@@ -37,8 +39,8 @@ def address(postgres_url: str, tmp_path: Path) -> tuple[str, str]:
 
 
 def test_a_view_holds_the_rows_of_one_snapshot(address: tuple[str, str], tmp_path: Path) -> None:
-    from lake.catalog import load_table
-    from lake.open import Lake
+    from lake.iceberg import load_table
+    from lake.views import Lake
 
     lake = Lake(*address, tmp_path / "cache")
     first = load_table(lake.catalog, "user_numbers").history()[0].snapshot_id
@@ -51,7 +53,7 @@ def test_a_view_holds_the_rows_of_one_snapshot(address: tuple[str, str], tmp_pat
 
 
 def test_delete_files_are_an_error_not_rows_that_come_back() -> None:
-    from lake.open import Scan, snapshot_files
+    from lake.views import Scan, snapshot_files
 
     def table(*deletes: str) -> Any:
         file = SimpleNamespace(file_path="file:///a", file_size_in_bytes=7, record_count=3)

@@ -6,6 +6,8 @@ Opens nothing at import. hdfs:// goes through hdfs-native, file:// through fsspe
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +17,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.io import fsspec as iceberg_fsspec
 from pyiceberg.table import Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from contracts import names
 from contracts.errors import BadInput, SystemMissing
@@ -48,6 +51,17 @@ def probe(url: str) -> None:
     except OSError as error:
         raise SystemMissing(
             "system_missing", f"HDFS at {parts.netloc} does not answer", next_step="./lakeboard status"
+        ) from error
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """What the catalog's database does not do inside raises SystemMissing."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise SystemMissing(
+            "system_missing", f"the lake's catalog does not answer: {error}", next_step="./lakeboard status"
         ) from error
 
 

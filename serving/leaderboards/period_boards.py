@@ -1,0 +1,186 @@
+"""The board of a period: from Redis while it lives, from `rankings` once it is settled, from the lake as of the past."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import redis.exceptions
+
+from contracts.boards import Board, Scope
+from contracts.errors import BadInput, LakeboardError, SystemMissing, problem
+from contracts.periods import FOREVER_US, Span, parse_start, span
+from contracts.ranges import REDIS, Part
+from contracts.replies import BoardPage, RangePage, Wanted
+from serving.connections import Connections
+from serving.leaderboards import live_boards, planner, publications, settled_boards
+from serving.leaderboards.publications import NOW, At
+from serving.migrations.upgrade import BOARDS_KEPT_US
+from serving.sessions.store import now_us
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What a process reads boards with. answering: the shards' sessions (serving/sessions/answering)."""
+
+    connections: Connections
+    answering: Any
+    desk: planner.Desk
+
+
+@dataclass(frozen=True, slots=True)
+class AskedBoard:
+    """A board's name as it was written, and what of it is wanted."""
+
+    scope: Scope
+    period: str
+    start: str
+    wanted: Wanted
+    at: At = NOW
+    explain: bool = False
+
+
+async def read(doors: Doors, asked: AskedBoard) -> dict[str, Any]:
+    """The reply. Raises BadInput: unknown_period, wrong_start, board_not_kept, unknown_settlement …; SystemMissing."""
+    if asked.scope.kind == "session":
+        return await _session(doors, asked)
+    if asked.scope.kind not in ("global", "quiz"):
+        raise no_such_board(asked.scope)
+    connections = doors.connections
+    zone = await live_boards.zone_of_scope(connections, asked.scope)
+    board = Board(asked.scope, asked.period, parse_start(asked.period, asked.start, now_us(), zone), zone)
+    if asked.at.past:
+        return await _past(doors, asked, board)
+    end_us = span(board.period, board.start, zone).end_us
+    # A period that runs has no settlement to go through; one that has ended may.
+    if end_us <= now_us() and settled_boards.has_lake(connections.settings):
+        found = await publications.published(connections, board)
+        if found:
+            return await settled_boards.read_board(
+                connections, doors.desk.pages, board, found, asked.wanted, asked.explain
+            )
+    if not await _kept(connections, end_us):
+        raise _not_kept(board.key)
+    quiz_id, began = asked.scope.id if asked.scope.kind == "quiz" else None, time.monotonic()
+    rules = await live_boards.rules_of(connections, quiz_id)
+    reply = (
+        await live_boards.read_board(
+            connections, board, board.anchor_us, board.tick_us, quiz_id, asked.wanted, rules
+        )
+    ).to_dict()
+    whole = span(board.period, board.start, zone)
+    return _explained(reply, asked, whole, time.monotonic() - began)
+
+
+async def _past(doors: Doors, asked: AskedBoard, board: Board) -> dict[str, Any]:
+    """The board as a settlement left it: as it was published, or from the lake of that time, never from Redis."""
+    if board.period == "all_time":
+        raise BadInput(
+            "unknown_period", "all-time boards are never published", next_step="ask for a range with as_of"
+        )
+    connections = doors.connections
+    named = asked.at.settlement
+    newest = "" if named else (await publications.publication(connections, asked.at)).id
+    found = await publications.published(connections, board, named=named, newest=newest)
+    if found:
+        return await settled_boards.read_board(
+            connections, doors.desk.pages, board, found, asked.wanted, asked.explain
+        )
+    whole = span(board.period, board.start, board.zone)
+    reply = await planner.read_range(
+        connections,
+        doors.desk,
+        planner.Asked(board.scope, board.zone, whole, asked.wanted, At(newest), explain=asked.explain),
+    )
+    return {**reply, "period": board.period, "start": str(board.start), "end": None}
+
+
+async def _session(doors: Doors, asked: AskedBoard) -> dict[str, Any]:
+    if asked.period != "all_time":
+        raise BadInput("unknown_period", "a session's board is all_time", next_step="use all_time/current")
+    if asked.at.past:
+        raise BadInput("unknown_settlement", "sessions' boards are never published", status=404)
+    connections = doors.connections
+    session = await live_boards.session_of(connections, doors.answering, asked.scope.id)
+    board = Board(asked.scope, asked.period, parse_start(asked.period, asked.start, now_us()), session.zone)
+    if not await _kept(connections, session.started_at_us + 1):
+        raise _not_kept(board.key)
+    began = time.monotonic()
+    reply = await live_boards.read_board(
+        connections,
+        board,
+        session.started_at_us,
+        session.tick_us,
+        session.quiz_id,
+        asked.wanted,
+        (session.rule,),
+    )
+    started = Span(session.started_at_us, FOREVER_US)
+    return _explained(reply.to_dict(), asked, started, time.monotonic() - began)
+
+
+def _explained(reply: dict[str, Any], asked: AskedBoard, whole: Span, seconds: float) -> dict[str, Any]:
+    """With where it comes from, where that was asked: one board in Redis, no files."""
+    if asked.explain:
+        read_rows = RangePage(BoardPage((), 0), rows=len(reply["entries"]) + len(reply["around"]))
+        reply["explain"] = settled_boards.explained([Part(REDIS, whole)], read_rows, seconds)
+    return reply
+
+
+async def _kept(connections: Connections, end_us: int) -> bool:
+    """Whether Redis keeps a board that ends at an instant. Raises SystemMissing where nobody can say."""
+    if end_us > now_us() - BOARDS_KEPT_US:
+        return True  # the instant only moves back from there: running games need nobody to say so
+    return (await live_boards.kept_by_redis(connections, [end_us]))[0]
+
+
+def _not_kept(key: str) -> BadInput:
+    return BadInput(
+        "board_not_kept",
+        f"Redis does not keep {key}",
+        status=404,
+        next_step="./lakeboard settle, in profile full; or ./lakeboard rebuild redis --since DAY",
+    )
+
+
+def no_such_board(scope: Scope) -> BadInput:
+    """Why a scope has no board of a period, or no range."""
+    if scope.kind == "class":
+        return BadInput(
+            "unknown_scope", "classes have no members yet", next_step="ask for global, quiz:ID or tag:NAME"
+        )
+    if scope.kind == "tag":
+        return BadInput(
+            "board_not_kept",
+            f"Redis keeps no board of {scope}",
+            next_step="ask for a range: ?from=…&to=…",
+        )
+    return BadInput("unknown_scope", f"no range of {scope}", next_step="ask for global, quiz:ID or tag:NAME")
+
+
+async def rank_of(doors: Doors, user_id: str, name: str) -> dict[str, Any]:
+    """A user's row on the board `scope/period/start`, with where it comes from; or why it cannot be told."""
+    try:
+        scope, _, rest = name.partition("/")
+        period, _, start = rest.partition("/")
+        wanted = Wanted(k=0, users=(user_id,))
+        reply = await read(doors, AskedBoard(Scope.parse(scope), period, start, wanted))
+    except (LakeboardError, redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as failed:
+        error = failed
+        if not isinstance(failed, LakeboardError):
+            error = SystemMissing("system_missing", "Valkey does not answer", next_step="./lakeboard status")
+        return {
+            "board": name,
+            "entry": None,
+            "participants": None,
+            "provenance": None,
+            "error": problem(error),
+        }
+    return {
+        "board": name,
+        "entry": reply["ranks"][0]["entry"],
+        "participants": reply["participants"],
+        "provenance": reply["provenance"],
+        "error": None,
+    }
