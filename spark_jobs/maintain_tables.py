@@ -3,8 +3,8 @@
     python -m spark_jobs.maintain_tables [--table NAME] [--older-than-days N] [--dry-run] --postgres-url … (all arguments)
 
 Holds the settle lock throughout (CONTRACTS D3), and the ingest lock for tables that ingest writes. Steps a table: 1 tag
-every snapshot that a settlement or an archived month names; 2 compact; 3 say in the newest snapshot which offsets are in; 4 expire; 5 orphans.
-Each step is a commit of its own that changes no row: a crash anywhere is repaired by running it again.
+every snapshot that a settlement or an archived month names; 2 compact; 3 say in the newest snapshot which offsets are in;
+4 expire; 5 orphans. Each step is a commit of its own that changes no row: cut anywhere, it is run again.
 Prints one JSON document: tables (files, bytes, snapshots, orphans, before and after), lost, seconds.
 """
 
