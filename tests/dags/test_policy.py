@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from cli.app import COMMANDS
+from cli.commands.jobs import TAKES, UNCHANGED
 from cli.environments import ensure
 from cli.places import ROOT
 
@@ -151,7 +153,13 @@ def test_events_wake_what_reads_what_they_tell_of_and_nothing_new_wakes_nobody(f
     for dag in found["dags"]:
         (task,) = dag["tasks"]
         if task["emits"]:
-            assert "--unchanged-exit 99" in task["command"] and [99] == task["skips_on"]
+            assert f"--unchanged-exit {UNCHANGED}" in task["command"] and [UNCHANGED] == task["skips_on"]
+        # A line names a command, or a job that the command knows to run.
+        words = task["command"].split()
+        if words[1] == "job":
+            assert words[2] in TAKES and (ROOT / "spark_jobs" / f"{words[2]}.py").exists()
+        else:
+            assert words[1] in {command.name for command in COMMANDS}
         # Coalesced events say nothing of which: no line may depend on them.
         assert "asset" not in task["command"] and "event" not in task["command"]
 
