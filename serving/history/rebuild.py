@@ -5,10 +5,10 @@ is missing comes back under its (shard, seq) with the same bytes, and with it th
 answers name. Names, titles, PINs and hosts are in no answer: what Postgres has lost of those is gone, and whether an
 answer was late is told by no copy either. Months that were archived stay in the lake.
 
-Steps, for each shard: 1 read the lake's entries 1, 2, 3 … and then the outbox's, to the last one that history should
-have; 2 insert each batch with what it names, in one transaction; 3 read the batch back and compare its bytes; 4 move the
-position of the sink, if it is behind. A crash leaves whole batches; a repeat inserts what is missing.
-Raises BrokenContract(sequence_gap) before 2 where the record itself has a gap.
+Steps, for each shard: 1 read the lake's entries 1, 2, 3 …, and where history was further, the outbox's; 2 insert each
+batch with what it names, and move the sink's position where it is behind, in one transaction; 3 read the batch back and
+compare its bytes. What is newer is the relay's to bring. A crash leaves whole batches with their position; a repeat
+inserts what is missing. Raises BrokenContract(sequence_gap) where the record itself has a gap.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColum
 from sqlalchemy.exc import SQLAlchemyError
 
 from contracts.errors import BrokenContract, LakeboardError, SystemMissing
-from contracts.events import ANSWER_TYPE, AnswerEvent, decode
+from contracts.events import ANSWER_TYPE, decode
 from contracts.settings import Settings, from_mapping
 from serving.boards.outbox import Entry, Outbox
 from serving.history.archive import archived_months_now, check_readable
@@ -58,31 +58,49 @@ class Record:
         """Whether the session still runs on the shard."""
         return self._outbox.has_session(session_id)
 
-    def batches(self) -> Iterator[list[Entry]]:
-        """Everything from seq 1 to the shard's last. Raises BrokenContract(sequence_gap)."""
-        last, position = self._outbox.last_seq(), 0
-        while position < last:
-            entries = [Entry(e.seq, e.type, e.event, e.mode) for e in self._lake.read_after(position, _BATCH)]
-            if not entries or entries[0].seq != position + 1:
-                entries = self._outbox.read_after(position, _BATCH)
-            whole = [one for place, one in enumerate(entries, position + 1) if one.seq == place]
+    def behind(self, position: int) -> bool:
+        """Whether the shard's outbox ends before a position that history or the lake already has."""
+        return self._outbox.last_seq() < position
+
+    def waiting(self, position: int) -> Iterator[list[Entry]]:
+        """What the outbox has beyond a position."""
+        while entries := self._outbox.read_after(position, _BATCH):
+            yield entries
+            position = entries[-1].seq
+
+    def batches(self, position: int) -> Iterator[list[Entry]]:
+        """Everything from seq 1 to the lake's last, or to history's position where that is further.
+
+        What lies beyond is the relay's to bring. Raises BrokenContract(sequence_gap).
+        """
+        last = 0
+        while True:
+            entries = [Entry(e.seq, e.type, e.event, e.mode) for e in self._lake.read_after(last, _BATCH)]
+            if (not entries or entries[0].seq != last + 1) and last < position:
+                entries = [one for one in self._outbox.read_after(last, _BATCH) if one.seq <= position]
+            whole = [one for place, one in enumerate(entries, last + 1) if one.seq == place]
             if not whole:
-                raise BrokenContract(
-                    "sequence_gap",
-                    f"shard {self.shard}: seq {position + 1} is neither in the lake nor in the outbox",
-                    next_step="./lakeboard job ingest_answers brings what Kafka has into the lake; then again",
-                )
-            position = whole[-1].seq
+                if last < position or entries:
+                    raise BrokenContract(
+                        "sequence_gap",
+                        f"shard {self.shard}: seq {last + 1} is neither in the lake nor in the outbox",
+                        next_step="./lakeboard job ingest_answers brings what Kafka has into the lake; then again",
+                    )
+                return
+            last = whole[-1].seq
             yield whole
 
 
-def _insert(history: History, shard: int, entries: Sequence[Entry], archived: set[date]) -> tuple[int, int]:
-    """Steps 2 and 3: (rows that were missing, rows that differ afterwards)."""
+def _insert(
+    history: History, shard: int, entries: Sequence[Entry], archived: set[date], runs: Callable[[str], bool]
+) -> tuple[int, int, int]:
+    """Steps 2 and 3: (rows that were missing, users, quizzes and sessions that were, rows that differ afterwards).
+
+    runs: whether a session still runs on the shard.
+    """
     rows = [
         row for row in (row_of(shard, one) for one in entries) if row[4].date().replace(day=1) not in archived
     ]
-    if not rows:
-        return 0, 0
     history.make_partitions(rows)
     columns, sql = ", ".join(COLUMNS), history.connection()
     with sql.transaction(), sql.cursor() as cursor:
@@ -94,18 +112,27 @@ def _insert(history: History, shard: int, entries: Sequence[Entry], archived: se
             f"INSERT INTO history ({columns}) SELECT {columns} FROM again ON CONFLICT (event_id, occurred_at) DO NOTHING"
         )
         inserted = cursor.rowcount
+        # With the rows: a relay that stands at the old position finds it moved (fenced), never its own rows.
+        cursor.execute(
+            "UPDATE relay_position SET position = %s WHERE sink = %s AND shard = %s AND position < %s",
+            (entries[-1].seq, SINK, shard, entries[-1].seq),
+        )
+        named = _insert_named(sql, shard, entries, runs)
     found = sql.execute(
         "SELECT seq, event FROM history WHERE shard = %s AND seq BETWEEN %s AND %s",
         (shard, entries[0].seq, entries[-1].seq),
     ).fetchall()
     there = {seq: bytes(event) for seq, event in found}
-    return inserted, sum(there.get(row[1]) != row[6] for row in rows)
+    return inserted, named, sum(there.get(row[1]) != row[6] for row in rows)
 
 
 def _insert_named(
-    sql: psycopg.Connection, shard: int, events: Sequence[AnswerEvent], runs: Callable[[str], bool]
+    sql: psycopg.Connection, shard: int, entries: Sequence[Entry], runs: Callable[[str], bool]
 ) -> int:
-    """Users, quizzes and sessions that answers name and Postgres lacks; how many. runs: whether a session does."""
+    """Users, quizzes and sessions that answers name and Postgres lacks; how many."""
+    events = [decode(one.event) for one in entries if one.type == ANSWER_TYPE]
+    if not events:
+        return 0
     users = {event.user_id: event for event in events}
     quizzes = {event.quiz_id: event for event in events}
     sessions = {event.session_id: event for event in events}
@@ -157,6 +184,7 @@ def rebuild(settings: Settings, advance: Advance = lambda n: None) -> dict[str, 
         )
     began = time.monotonic()
     entries = inserted = named = differences = 0
+    behind: list[int] = []
     try:
         upgrade(settings.postgres_url)
         archived = archived_months_now(settings.postgres_url).months
@@ -164,24 +192,18 @@ def rebuild(settings: Settings, advance: Advance = lambda n: None) -> dict[str, 
         for shard in range(len(settings.valkey_urls)):
             record, history = Record(settings, shard), History(settings.postgres_url, shard)
             try:
-                last = 0
-                for batch in record.batches():
-                    missing, differ = _insert(history, shard, batch, set(archived))
-                    events = [decode(one.event) for one in batch if one.type == ANSWER_TYPE]
-                    if events:
-                        named += _insert_named(history.connection(), shard, events, record.knows_session)
-                    entries, inserted, differences = (
-                        entries + len(batch),
-                        inserted + missing,
-                        differences + differ,
-                    )
-                    last = batch[-1].seq
+                last = position = history.position()
+                for batch in record.batches(position):
+                    missing, new, differ = _insert(history, shard, batch, set(archived), record.knows_session)
+                    entries, inserted, named = entries + len(batch), inserted + missing, named + new
+                    differences += differ
+                    last = max(last, batch[-1].seq)
                     advance(len(batch))
-                if history.position() < last:
-                    history.connection().execute(
-                        "UPDATE relay_position SET position = %s WHERE sink = %s AND shard = %s AND position < %s",
-                        (last, SINK, shard, last),
-                    )
+                for batch in record.waiting(last):  # the relay brings these rows, but no users
+                    with history.connection().transaction():
+                        named += _insert_named(history.connection(), shard, batch, record.knows_session)
+                if record.behind(last):
+                    behind.append(shard)
             finally:
                 record.close()
                 history.close()
@@ -194,6 +216,7 @@ def rebuild(settings: Settings, advance: Advance = lambda n: None) -> dict[str, 
         "inserted": inserted,
         "users_quizzes_sessions": named,
         "archived_months": [f"{month:%Y-%m}" for month in archived],
+        "shards_behind": behind,
         "differences": differences,
         "seconds": round(time.monotonic() - began, 1),
     }
