@@ -1,4 +1,5 @@
-"""User-days → exact rankings of every board of the periods, by contracts/board.sql over the view `totals`."""
+"""User-days → exact rankings of every board of the periods: small boards by contracts/board.sql over the view `totals`,
+big ones by ranges (spark_jobs/rank_by_range.py)."""
 
 from __future__ import annotations
 
@@ -7,6 +8,10 @@ from importlib.resources import files
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from spark_jobs.rank_by_range import RANGE_ROWS, big_boards, not_on, ranked_by_range
+
+# A window sorts a board in one task: up to here that is one range's work, and a sample would only add jobs.
+BIG_BOARD_ROWS = RANGE_ROWS
 COLUMNS = ("period", "start", "zone", "scope", "rank", "user_id", "user_no", "points", "reached_at_us")
 
 
@@ -35,9 +40,20 @@ def totals(per_day: DataFrame, period_rows: DataFrame, user_numbers: DataFrame) 
     )
 
 
-def rankings(board_totals: DataFrame) -> DataFrame:
-    """All rows of all boards with their rank, in the columns of the table `rankings`."""
-    board_totals.createOrReplaceTempView("totals")
-    return board_totals.sparkSession.sql(board_sql()).select(
+def rankings(
+    board_totals: DataFrame, big_rows: int = BIG_BOARD_ROWS, range_rows: int = RANGE_ROWS
+) -> DataFrame:
+    """All rows of all boards with their rank, in the columns of the table `rankings`.
+
+    A board of `big_rows` rows or more goes by ranges, thousands of small ones together through board.sql. board_totals
+    is read several times if there is a big one: the caller persists it.
+    """
+    big = big_boards(board_totals, big_rows)
+    few = not_on(board_totals, big)
+    few.createOrReplaceTempView("totals")
+    found = board_totals.sparkSession.sql(board_sql()).select(
         *[F.col(name).cast("bigint") if name == "rank" else F.col(name) for name in COLUMNS]
     )
+    if not big:
+        return found
+    return found.unionByName(ranked_by_range(board_totals, big, range_rows).select(*COLUMNS))
