@@ -75,7 +75,7 @@ def by_duckdb(folder: Path, memory_gib: int) -> dict[str, Any]:
     """The job as one would write it in DuckDB: one query, ordered once."""
     import duckdb
 
-    began = time.monotonic()
+    clock = Clock()
     connection = duckdb.connect(
         config={"memory_limit": f"{memory_gib - DUCKDB_BESIDE_GIB}GiB", "temp_directory": f"{folder}/spill"}
     )
@@ -90,7 +90,7 @@ def by_duckdb(folder: Path, memory_gib: int) -> dict[str, Any]:
             ORDER BY points DESC, coalesce(reached_at_us, 0), user_id DESC))
         TO '{folder}/by_duckdb.parquet' (FORMAT parquet)"""
     )
-    return {"seconds": time.monotonic() - began}
+    return {"all": clock.spent()}
 
 
 def by_spark(folder: Path, memory_gib: int) -> dict[str, Any]:
@@ -110,46 +110,55 @@ def by_spark(folder: Path, memory_gib: int) -> dict[str, Any]:
         driver_memory=f"{memory_gib - SPARK_BESIDE_GIB}g",
     )
     spark.range(1).select(F.count("*")).collect()
-    began = time.monotonic()
+    clock, phases = Clock(), {}
     days = spark.read.parquet(f"{folder}/user_days")
     numbers = spark.read.parquet(f"{folder}/user_numbers")
     size_shuffles(spark, days.count())
     board_totals = totals(days, period_frame(spark, [("monthly", START, "UTC")]), numbers).persist()
     board_totals.count()
-    summed = time.monotonic()
+    phases["sum"] = clock.spent()
     found = rankings(board_totals)
-    planned = time.monotonic()
+    phases["cut"] = clock.spent()
     found.write.parquet(f"{folder}/by_spark")
-    ended = time.monotonic()
+    phases["sort_and_write"] = clock.spent()
     spark.stop()
-    return {
-        "seconds": ended - began,
-        "sum_s": round(summed - began, 1),
-        "cut_s": round(planned - summed, 1),
-        "sort_and_write_s": round(ended - planned, 1),
-    }
+    return {"all": {k: sum(each[k] for each in phases.values()) for k in ("s", "cpu_s")}, "phases": phases}
 
 
 SIDES = {"duckdb": by_duckdb, "spark": by_spark}
 
 
-def tree_rss(pid: int) -> int:
-    """Resident bytes of a process and all below it."""
+def tree(pid: int) -> tuple[int, float]:
+    """(resident bytes, processor seconds) of a process and all below it that still run."""
     children: dict[int, list[int]] = {}
-    rss: dict[int, int] = {}
+    used: dict[int, tuple[int, float]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue  # it has just ended
         children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-        rss[int(stat.parent.name)] = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-    found, waiting = 0, [pid]
+        seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        used[int(stat.parent.name)] = int(fields[21]) * os.sysconf("SC_PAGE_SIZE"), seconds
+    rss, cpu_s, waiting = 0, 0.0, [pid]
     while waiting:
         one = waiting.pop()
-        found += rss.get(one, 0)
+        more_rss, more_s = used.get(one, (0, 0.0))
+        rss, cpu_s = rss + more_rss, cpu_s + more_s
         waiting += children.get(one, [])
-    return found
+    return rss, cpu_s
+
+
+class Clock:
+    """Wall and processor seconds of this process and those below it since the last asking."""
+
+    def __init__(self) -> None:
+        self.spent()
+
+    def spent(self) -> dict[str, float]:
+        before = getattr(self, "_now", (0.0, 0.0))
+        self._now = time.monotonic(), tree(os.getpid())[1]
+        return {"s": round(self._now[0] - before[0], 1), "cpu_s": round(self._now[1] - before[1], 1)}
 
 
 def in_its_own_process(side: str, folder: Path, memory_gib: int) -> dict[str, Any]:
@@ -158,7 +167,7 @@ def in_its_own_process(side: str, folder: Path, memory_gib: int) -> dict[str, An
     process = subprocess.Popen([*command, "--memory-gib", str(memory_gib)], stdout=subprocess.PIPE, text=True)
     peak = 0
     while process.poll() is None:
-        peak = max(peak, tree_rss(process.pid))
+        peak = max(peak, tree(process.pid)[0])
         time.sleep(SAMPLE_S)
     assert process.stdout is not None
     text = process.stdout.read()
@@ -171,10 +180,14 @@ def checksum(files: str) -> tuple[int, int]:
     """(rows, sum of a hash of every row with its rank): another order gives another sum."""
     import duckdb
 
-    row = duckdb.sql(
-        "SELECT count(*), sum(hash(rank, user_id, user_no, points, coalesce(reached_at_us, -1), period, start, zone, "
-        f"scope)::HUGEINT) FROM read_parquet('{files}')"
-    ).fetchall()[0]
+    row = (
+        duckdb.connect()
+        .execute(
+            "SELECT count(*), sum(hash(rank, user_id, user_no, points, coalesce(reached_at_us, -1), period, start, zone, "
+            f"scope)::HUGEINT) FROM read_parquet('{files}')"
+        )
+        .fetchall()[0]
+    )
     return int(row[0]), int(row[1])
 
 
@@ -186,15 +199,17 @@ def measure(folder: Path, users: int, memory_gib: int) -> dict[str, Any]:
     for side in SIDES:
         print(f"ranking with {side}", file=sys.stderr)
         found[side] = in_its_own_process(side, folder, memory_gib)
+    ours, theirs = found["spark"]["all"], found["duckdb"]["all"]
     sums = [checksum(f"{folder}/{files}") for files in ("by_duckdb.parquet", "by_spark/*.parquet")]
     return {
         "users": users,
         "rows_ranked": sums[0][0],
         "equal": sums[0] == sums[1] and sums[0][0] == users,
-        "duckdb_s": round(found["duckdb"]["seconds"], 1),
-        "spark_s": round(found["spark"]["seconds"], 1),
-        "spark_over_duckdb": round(found["spark"]["seconds"] / found["duckdb"]["seconds"], 2),
-        "spark_phases_s": {k: v for k, v in found["spark"].items() if k.endswith("_s")},
+        "duckdb": theirs,
+        "spark": {key: round(value, 1) for key, value in ours.items()},
+        "spark_over_duckdb": round(ours["s"] / theirs["s"], 2),
+        "cpu_over_duckdb": round(ours["cpu_s"] / theirs["cpu_s"], 2),
+        "spark_phases": found["spark"]["phases"],
         "peak_rss_gib": {side: each["peak_rss_gib"] for side, each in found.items()},
         "memory_gib": memory_gib,
         "processors": os.cpu_count(),

@@ -20,10 +20,12 @@ from spark_jobs.day_frames import local_rows
 # One task sorts a range in memory: a million rows of about 60 bytes and 16 of its pointers are 80 MB, and two such
 # tasks fit the smallest driver. Below it a board is one task by the window anyway.
 RANGE_ROWS = 1_000_000
+# A window sorts a board in one task: up to here that is one range's work, and a sample would only add jobs.
+BIG_BOARD_ROWS = RANGE_ROWS
 # Sampled rows per range: with 200, ranges differ by about 1/sqrt(200) = 7 % of their size.
 SAMPLE_PER_RANGE = 200
 SAMPLE_SEED = 20_240_601
-BOARD = ("period", "start", "zone", "scope")
+BOARD = ["period", "start", "zone", "scope"]
 # (packed score, user_id): greater comes first on a board, user_id by bytes.
 Key = tuple[int, str]
 
@@ -161,7 +163,7 @@ def ranked_by_range(
     return _numbered(pieces, where)
 
 
-def _numbered(pieces: DataFrame, where: list[tuple[object, ...]]) -> DataFrame:
+def _numbered(pieces: DataFrame, where: Sequence[tuple[object, ...]]) -> DataFrame:
     shape = (
         "piece INT, before BIGINT, period STRING, start DATE, zone STRING, scope STRING, anchor_us BIGINT, "
         "tick_us BIGINT"

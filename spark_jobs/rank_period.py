@@ -8,10 +8,8 @@ from importlib.resources import files
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.rank_by_range import RANGE_ROWS, big_boards, not_on, ranked_by_range
+from spark_jobs.rank_by_range import BIG_BOARD_ROWS, RANGE_ROWS, big_boards, not_on, ranked_by_range
 
-# A window sorts a board in one task: up to here that is one range's work, and a sample would only add jobs.
-BIG_BOARD_ROWS = RANGE_ROWS
 COLUMNS = ("period", "start", "zone", "scope", "rank", "user_id", "user_no", "points", "reached_at_us")
 
 
@@ -26,17 +24,20 @@ def totals(per_day: DataFrame, period_rows: DataFrame, user_numbers: DataFrame) 
     per_day: user-days; period_rows: day_frames.period_frame; user_numbers: (user_no, user_id), joined before any
     order so that ties are cut by the user's bytes.
     """
-    board = ["period", "start", "zone", "scope"]
+    board = ["period", "start", "zone"]
+    days = period_rows.select("zone", "day", "period", "start")
+    frames = period_rows.select(*board, "anchor_us", "tick_us").distinct()
     return (
-        per_day.join(F.broadcast(period_rows), ["zone", "day"])
-        .groupBy(*board, "user_no")
-        .agg(
-            F.sum("points").alias("points"),
-            F.max("reached_at_us").alias("reached_at_us"),
-            F.first("anchor_us").alias("anchor_us"),
-            F.first("tick_us").alias("tick_us"),
-        )
+        per_day.join(F.broadcast(days), ["zone", "day"])
+        .select(*board, "scope", "user_no", "points", "reached_at_us")
+        # One shuffle serves the sum and the join: a board's users are as many as its rows, so that sums before a shuffle
+        # save little.
+        .repartition("user_no")
+        .groupBy(*board, "scope", "user_no")
+        .agg(F.sum("points").alias("points"), F.max("reached_at_us").alias("reached_at_us"))
         .join(user_numbers, "user_no")
+        .join(F.broadcast(frames), board)
+        .select(*board, "scope", "user_no", "points", "reached_at_us", "anchor_us", "tick_us", "user_id")
     )
 
 

@@ -16,6 +16,9 @@ SHUFFLE_PARTITIONS = 4
 # A task sums, joins or sorts about this many rows in memory: at 100 to 200 bytes a row 50 to 100 MB, of the few hundred
 # that a task has on the smallest driver.
 ROWS_PER_PARTITION = 500_000
+# Shuffled bytes of one partition up to which a join hashes it: 500,000 users are about 15 MB, and each as a row in
+# memory some four times that.
+HASH_JOIN_BYTES = "64m"
 # Above this a shuffle is more blocks (tasks × tasks) than rows worth moving; 2,000 tasks carry a billion rows.
 SHUFFLE_PARTITIONS_MAX = 2_000
 # The parallel limits of a 2-core machine; 1 GB is too little to hold EdNet's scoped rows, 2 GB leaves room.
@@ -100,6 +103,8 @@ def spark_session(
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(SHUFFLE_PARTITIONS),
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+        # Partitions are sized to fit (size_shuffles): a hash of the smaller side instead of a sort of both.
+        "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold": HASH_JOIN_BYTES,
         # Merged into one task, a write of 900 partitions waits for one file after the other.
         "spark.sql.adaptive.coalescePartitions.enabled": "false",
         **_HDFS_CLIENT,
