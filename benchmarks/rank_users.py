@@ -3,7 +3,7 @@
     ./lakeboard bench rank-users [--users N] [--memory-gib 8] [--keep FOLDER]
 
 Claim under test: at most 3 × DuckDB doing the same job, both within the memory. Data, seeded: 1.2 N user-days of one
-month, N by every user once and 0.2 N by users drawn as N·u³ (the first percent of the users has a fifth of them);
+month, N by every user once and 0.2 N by users drawn as N·u³ (a fifth of these to the first percent of users);
 points are floor(10/√u) (a heavy tail, many ties), 2 % are 0; instants are any second of the day. Each side runs in a
 process of its own (the start of the JVM is not counted); then the results' rows and an order-sensitive checksum are
 compared. Prints one JSON document; exit 1 if the results differ.
