@@ -33,7 +33,7 @@ from spark_jobs.day_frames import Period, day_frame, days_of, local_rows, period
 from spark_jobs.rank_period import rankings, totals
 from spark_jobs.ranking_changes import Changes, changes_of, summary, write_csv
 from spark_jobs.roll_up_users import GLOBAL_ZONE, scoped_answers, user_days, user_months
-from spark_jobs.session import snapshot_id
+from spark_jobs.session import size_shuffles, snapshot_id
 from spark_jobs.total_checks import check_days, check_months, check_top
 
 log = logging.getLogger("settle")
@@ -205,6 +205,8 @@ class Publication:
         spark, periods, seconds = self.spark, sorted(versions), self.seconds
         if not self._checked:
             with seconds.of("check_answers"):
+                # Each answer counts in two scopes.
+                size_shuffles(spark, 2 * self.answers.count())
                 enforce(check_answers(self.answers))
             with seconds.of("user_numbers"):
                 self._add_user_numbers()

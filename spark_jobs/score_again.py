@@ -44,7 +44,7 @@ from spark_jobs.ingest_answers import ingest
 from spark_jobs.ingest_corrections import WAIT_S, in_force, wait_for_corrections
 from spark_jobs.locks import SETTLE, advisory_lock
 from spark_jobs.publication import Publication, Seconds
-from spark_jobs.session import create_tables, spark_session
+from spark_jobs.session import MASTER, create_tables, spark_session
 
 log = logging.getLogger("score_again")
 
@@ -228,6 +228,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--postgres-password-file", type=Path, help="where the URL has no password")
     parser.add_argument("--jars", required=True, type=Path, help="folder of Spark's extra jars")
     parser.add_argument("--local-dir", required=True, type=Path, help="folder for Spark's spilled blocks")
+    parser.add_argument("--master", default=MASTER, help="Spark's master; default: %(default)s")
     parser.add_argument(
         "--json", action="store_true", help="accepted for uniformity: the output is always JSON"
     )
@@ -257,6 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warehouse=args.warehouse,
             jars=args.jars,
             local_dir=args.local_dir,
+            master=args.master,
         )
         checkpoint = f"{args.warehouse.rstrip('/')}/_checkpoints/ingest_answers"
         job = Job(

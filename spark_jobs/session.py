@@ -12,8 +12,17 @@ from pyspark.sql import SparkSession
 from contracts import names
 from contracts.tables import TABLES, create_table
 
+MASTER = "local[2]"
 # Local mode on 2 cores: more shuffle partitions than this only add tasks (a day of EdNet is 2,509 rows).
 SHUFFLE_PARTITIONS = 4
+# A task sums, joins or sorts about this many rows in memory: at 100 to 200 bytes a row 50 to 100 MB, of the few hundred
+# that a task has on the smallest driver.
+ROWS_PER_PARTITION = 500_000
+# Shuffled bytes of one partition up to which a join hashes it: 500,000 users are about 15 MB, and each as a row in
+# memory some four times that.
+HASH_JOIN_BYTES = "64m"
+# Above this a shuffle is more blocks (tasks × tasks) than rows worth moving; 2,000 tasks carry a billion rows.
+SHUFFLE_PARTITIONS_MAX = 2_000
 # The parallel limits of a 2-core machine; 1 GB is too little to hold EdNet's scoped rows, 2 GB leaves room.
 DRIVER_MEMORY = "2g"
 # How a fresh table is laid out beyond its definition. Blooms: Parquet reserves the whole bound in each file, and its
@@ -42,6 +51,18 @@ _HDFS_CLIENT = {
     "spark.hadoop.dfs.client.block.write.locateFollowingBlock.max.delay.ms": "1000",
     "spark.hadoop.dfs.client.block.write.locateFollowingBlock.retries": "12",
 }
+# On one machine nothing listens beyond it; a cluster's executors must reach the driver.
+_LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+
+
+def partitions_for(rows: int) -> int:
+    """Shuffle partitions for that many rows."""
+    return min(max(-(-rows // ROWS_PER_PARTITION), SHUFFLE_PARTITIONS), SHUFFLE_PARTITIONS_MAX)
+
+
+def size_shuffles(spark: SparkSession, rows: int) -> None:
+    """Let the queries from here on shuffle into as many partitions as that many rows need."""
+    spark.conf.set("spark.sql.shuffle.partitions", str(partitions_for(rows)))
 
 
 def jdbc_url(postgres_url: str) -> tuple[str, str, str]:
@@ -56,11 +77,19 @@ def jdbc_url(postgres_url: str) -> tuple[str, str, str]:
 
 
 def spark_session(
-    name: str, *, postgres_url: str, warehouse: str, jars: Path, local_dir: Path, cores: int = 2
+    name: str,
+    *,
+    postgres_url: str,
+    warehouse: str,
+    jars: Path,
+    local_dir: Path,
+    master: str = MASTER,
+    driver_memory: str = DRIVER_MEMORY,
 ) -> SparkSession:
-    """A local Spark on the Iceberg catalog `lake` (JDBC in Postgres, files in `warehouse`: hdfs:// or file://).
+    """Spark on the Iceberg catalog `lake` (JDBC in Postgres, files in `warehouse`: hdfs:// or file://).
 
-    jars: folder that holds the Iceberg runtime, the Kafka source and the Postgres driver. Times are UTC.
+    jars: folder that holds the Iceberg runtime, the Kafka source and the Postgres driver. master: a local one, or a
+    cluster's address; executors then reach the driver at the name that spark-defaults.conf gives. Times are UTC.
     """
     url, user, password = jdbc_url(postgres_url)
     catalog = f"spark.sql.catalog.{names.CATALOG}"
@@ -75,22 +104,23 @@ def spark_session(
         f"{catalog}.warehouse": warehouse,
         # A cached table would hide what another run has just published.
         f"{catalog}.cache-enabled": "false",
-        "spark.driver.memory": DRIVER_MEMORY,
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.memory": driver_memory,
+        **(_LOOPBACK if master.startswith("local") else {}),
         "spark.local.dir": str(local_dir),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(SHUFFLE_PARTITIONS),
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+        # Partitions are sized to fit (size_shuffles): a hash of the smaller side instead of a sort of both.
+        "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold": HASH_JOIN_BYTES,
         # Merged into one task, a write of 900 partitions waits for one file after the other.
         "spark.sql.adaptive.coalescePartitions.enabled": "false",
         **_HDFS_CLIENT,
     }
     # Python functions run in this environment; the default is the first python3 on the path, which lacks ours.
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    builder = SparkSession.builder.appName(name).master(f"local[{cores}]")
+    builder = SparkSession.builder.appName(name).master(master)
     for key, value in options.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()

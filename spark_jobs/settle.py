@@ -38,7 +38,7 @@ from spark_jobs.lake_job import UNCHANGED_EXIT_HELP, checkpoint_of
 from spark_jobs.locks import SETTLE, advisory_lock
 from spark_jobs.publication import Publication, Seconds
 from spark_jobs.roll_up_users import GLOBAL_ZONE
-from spark_jobs.session import create_tables, spark_session
+from spark_jobs.session import MASTER, create_tables, spark_session
 
 log = logging.getLogger("settle")
 # The relay delivers within seconds; longer means that it stands still, and a person must look.
@@ -208,6 +208,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--jars", required=True, type=Path, help="folder of Spark's extra jars")
     parser.add_argument("--local-dir", required=True, type=Path, help="folder for Spark's spilled blocks")
+    parser.add_argument("--master", default=MASTER, help="Spark's master; default: %(default)s")
     parser.add_argument("--shards", required=True, type=int, help="number of Redis shards")
     parser.add_argument("--wait-s", type=float, default=WAIT_S)
     parser.add_argument("--unchanged-exit", type=int, default=0, metavar="CODE", help=UNCHANGED_EXIT_HELP)
@@ -237,6 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warehouse=args.warehouse,
         jars=args.jars,
         local_dir=args.local_dir,
+        master=args.master,
     )
     job = Job(
         postgres_url=postgres_url,
