@@ -19,7 +19,7 @@ import lake
 from cli.places import ROOT
 from contracts import names
 from contracts.corrections import Correction, encode
-from contracts.errors import BadInput, BrokenContract, SystemMissing
+from contracts.errors import BadInput, SystemMissing
 from contracts.settings import Settings, without_password
 from contracts.tables import TABLE_COMMENTS, TABLES
 from serving.migrations.upgrade import upgrade
@@ -105,7 +105,7 @@ def test_what_is_not_there_is_said(small: SmallLake) -> None:
     with pytest.raises(BadInput, match="no settlement '8'"):
         lake.open("8")
     # An expired snapshot has no files to plan: never an empty table.
-    with pytest.raises(BrokenContract, match="no snapshot 12345"):
+    with pytest.raises(BadInput, match="12345 of user_days has expired"):
         lake.open(snapshots={"user_days": 12345})
 
 
