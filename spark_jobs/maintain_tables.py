@@ -221,7 +221,7 @@ class _Table:
         before = set(_snapshots(self.spark, self.name))
         self.spark.sql(
             f"CALL {names.CATALOG}.system.expire_snapshots(table => '{self.call_name}', "
-            f"older_than => TIMESTAMP '{self._cutoff():%Y-%m-%d %H:%M:%S.%f}', retain_last => 1, stream_results => true)"
+            f"older_than => TIMESTAMP '{self._cutoff():%Y-%m-%d %H:%M:%S.%f}', retain_last => 1)"
         ).collect()
         left = set(_snapshots(self.spark, self.name))
         if gone := (before - left) & self.named.keys():
