@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -27,9 +26,8 @@ from pyspark.sql import functions as F
 
 from contracts import names
 from contracts.archive import Block, parse_month
-from contracts.errors import BrokenContract, LakeboardError, Retryable
+from contracts.errors import BrokenContract, Retryable
 from contracts.periods import span
-from contracts.settings import with_password
 from contracts.settlements import GRACE_US
 from contracts.tables import ARCHIVED_ANSWER
 from spark_jobs.archive_proof import (
@@ -40,9 +38,10 @@ from spark_jobs.archive_proof import (
     read_partition,
     rows_by_shard,
 )
+from spark_jobs.lake_job import lake_arguments, parse, run_on_lake
 from spark_jobs.locks import ARCHIVE, SETTLE, advisory_lock
 from spark_jobs.roll_up_users import GLOBAL_ZONE
-from spark_jobs.session import create_tables, snapshot_id, spark_session
+from spark_jobs.session import create_tables, snapshot_id
 
 log = logging.getLogger("archive_month")
 # The relay's writes queue behind the lock: better to give up and be run again than to hold them.
@@ -247,45 +246,19 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--month", required=True, type=parse_month, help="UTC month, YYYY-MM")
     parser.add_argument("--dry-run", action="store_true", help="look and prove; write and drop nothing")
     parser.add_argument("--release", action="store_true", help="let go what `restore` has put back")
-    for name in ("postgres-url", "warehouse"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--postgres-password-file", type=Path, help="where the URL has no password")
-    parser.add_argument("--jars", required=True, type=Path, help="folder of Spark's extra jars")
-    parser.add_argument("--local-dir", required=True, type=Path, help="folder for Spark's spilled blocks")
-    parser.add_argument(
-        "--json", action="store_true", help="accepted for uniformity: the output is always JSON"
-    )
-    return parser.parse_args(argv)
+    lake_arguments(parser)
+    return parse(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0: archived, ready (--dry-run) or empty; 1: not ready, or the lake does not hold the month; 3: try again."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    logging.getLogger("py4j").setLevel(logging.WARNING)
-    try:
-        args = _arguments(argv)
-    except LakeboardError as error:
-        log.error("%s: %s", error.code, error.detail)
-        return error.exit_code
-    postgres_url = args.postgres_url
-    if args.postgres_password_file:
-        postgres_url = with_password(postgres_url, args.postgres_password_file.read_text().strip())
-    spark = spark_session(
-        "archive_month",
-        postgres_url=postgres_url,
-        warehouse=args.warehouse,
-        jars=args.jars,
-        local_dir=args.local_dir,
-    )
-    try:
+    args = _arguments(argv)
+
+    def work(spark: SparkSession, postgres_url: str) -> tuple[int, dict[str, Any]]:
         found = archive_month(spark, postgres_url, args.month, dry_run=args.dry_run, release=args.release)
-    except LakeboardError as error:
-        log.error("archive_failed code=%s detail=%s next_step=%s", error.code, error.detail, error.next_step)
-        return error.exit_code
-    finally:
-        spark.stop()
-    print(json.dumps(found))
-    return 1 if found["state"] == "not_ready" else 0
+        return (1 if found["state"] == "not_ready" else 0), found
+
+    return run_on_lake("archive_month", args, work)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from contracts.events import (
     barrier_spark_schema,
     spark_schema,
 )
-from spark_jobs.lake_job import UNCHANGED_EXIT_HELP, checkpoint_of, lake_arguments, run_on_lake
+from spark_jobs.lake_job import UNCHANGED_EXIT_HELP, checkpoint_of, lake_arguments, parse, run_on_lake
 from spark_jobs.locks import INGEST, SETTLE, advisory_lock
 from spark_jobs.session import create_tables, has_tables
 
@@ -280,7 +280,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--unchanged-exit", type=int, default=0, metavar="CODE", help=UNCHANGED_EXIT_HELP)
     lake_arguments(parser, "kafka-bootstrap")
-    return parser.parse_args(argv)
+    return parse(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

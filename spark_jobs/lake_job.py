@@ -6,7 +6,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from contracts.errors import LakeboardError
 from contracts.settings import with_password
-from spark_jobs.session import spark_session
+from spark_jobs.session import MASTER, spark_session
 
 # Airflow shows a task that ends so as skipped: it has not failed, and its assets' events wake nobody.
 UNCHANGED_EXIT_HELP = "exit code if nothing was written (99: Airflow wakes no other DAG)"
@@ -27,9 +27,18 @@ def lake_arguments(parser: argparse.ArgumentParser, *more: str) -> None:
     parser.add_argument("--postgres-password-file", type=Path, help="where the URL has no password")
     parser.add_argument("--jars", required=True, type=Path, help="folder of Spark's extra jars")
     parser.add_argument("--local-dir", required=True, type=Path, help="folder for Spark's spilled blocks")
+    parser.add_argument("--master", default=MASTER, help="Spark's master; default: %(default)s")
     parser.add_argument(
         "--json", action="store_true", help="accepted for uniformity: the output is always JSON"
     )
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; a day or month that is none ends the process with exit 2, like every other wrong use."""
+    try:
+        return parser.parse_args(argv)
+    except LakeboardError as error:
+        parser.error(f"{error.code}: {error.detail}")
 
 
 def checkpoint_of(warehouse: str) -> str:
@@ -47,7 +56,12 @@ def run_on_lake(
     if args.postgres_password_file:
         url = with_password(url, args.postgres_password_file.read_text().strip())
     spark = spark_session(
-        name, postgres_url=url, warehouse=args.warehouse, jars=args.jars, local_dir=args.local_dir
+        name,
+        postgres_url=url,
+        warehouse=args.warehouse,
+        jars=args.jars,
+        local_dir=args.local_dir,
+        master=args.master,
     )
     try:
         code, document = work(spark, url)

@@ -29,7 +29,7 @@ from contracts.errors import BrokenContract
 from contracts.tables import TABLES
 from spark_jobs import publish
 from spark_jobs.ingest_answers import carry_offsets, offsets_in
-from spark_jobs.lake_job import lake_arguments, run_on_lake
+from spark_jobs.lake_job import lake_arguments, parse, run_on_lake
 from spark_jobs.locks import INGEST, SETTLE, advisory_lock
 from spark_jobs.session import create_tables, snapshot_id
 
@@ -275,7 +275,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")
     lake_arguments(parser)
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     if args.older_than_days < 0:
         parser.error("--older-than-days is below 0")
     return args

@@ -13,12 +13,12 @@ Prints one JSON document.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,14 @@ from contracts.corrections import (
 )
 from contracts.errors import BadInput, LakeboardError
 from contracts.periods import EPOCH_DAY, LAST_DAY, iso_ms, midnight_us, next_start, parse_day
-from contracts.settings import with_password
 from spark_jobs import publish
 from spark_jobs.barriers import read_sequences
 from spark_jobs.ingest_answers import ingest
 from spark_jobs.ingest_corrections import WAIT_S, in_force, wait_for_corrections
+from spark_jobs.lake_job import checkpoint_of, lake_arguments, parse, run_on_lake
 from spark_jobs.locks import SETTLE, advisory_lock
 from spark_jobs.publication import Publication, Seconds
-from spark_jobs.session import MASTER, create_tables, spark_session
+from spark_jobs.session import create_tables
 
 log = logging.getLogger("score_again")
 
@@ -156,9 +156,16 @@ def _corrections(
     spark: SparkSession, connection: psycopg.Connection, job: Job, wanted: Correction | None
 ) -> tuple[list[Correction], list[Correction]]:
     """(all that count in this run, those of them that are new)."""
-    known = {"postgres_url": job.postgres_url, "bootstrap": job.bootstrap, "wait_s": job.wait_s}
+    arrived = partial(
+        wait_for_corrections,
+        spark,
+        connection,
+        postgres_url=job.postgres_url,
+        bootstrap=job.bootstrap,
+        wait_s=job.wait_s,
+    )
     if job.dry_run:
-        there = in_force(connection, wait_for_corrections(spark, connection, **known))
+        there = in_force(connection, arrived())
         if wanted is None:
             return there, []
         number = max((one.correction_id for one in decisions(connection)), default=0) + 1
@@ -167,7 +174,7 @@ def _corrections(
         return [*there, looked_at], [looked_at]
     if wanted is not None:
         decide(connection, wanted)
-    everything = wait_for_corrections(spark, connection, **known)
+    everything = arrived()
     holds = {one.correction_id for one in in_force(connection, everything)}
     return everything, [one for one in everything if one.correction_id not in holds]
 
@@ -223,58 +230,37 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--reason", default="", help="why, for those who read the settlement")
     parser.add_argument("--dry-run", action="store_true", help="say who moves, publish nothing")
     parser.add_argument("--csv", type=Path, help="write every row that moves into this file")
-    for name in ("postgres-url", "kafka-bootstrap", "warehouse"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--postgres-password-file", type=Path, help="where the URL has no password")
-    parser.add_argument("--jars", required=True, type=Path, help="folder of Spark's extra jars")
-    parser.add_argument("--local-dir", required=True, type=Path, help="folder for Spark's spilled blocks")
-    parser.add_argument("--master", default=MASTER, help="Spark's master; default: %(default)s")
-    parser.add_argument(
-        "--json", action="store_true", help="accepted for uniformity: the output is always JSON"
-    )
-    return parser.parse_args(argv)
+    lake_arguments(parser, "kafka-bootstrap")
+    return parse(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0: published, or looked at; 1: a check failed, nothing was published; 2: wrong use; 3: a system is missing."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    logging.getLogger("py4j").setLevel(logging.WARNING)
     args = _arguments(argv)
 
     def now_us() -> int:
         return time.time_ns() // 1000
 
-    spark = None
     try:
         wanted = wanted_correction(args, now_us())
         if wanted is not None and wanted.retracts is None:
             checked(replace(wanted, correction_id=1))  # before a minute of Spark
-        postgres_url = args.postgres_url
-        if args.postgres_password_file:
-            postgres_url = with_password(postgres_url, args.postgres_password_file.read_text().strip())
-        spark = spark_session(
-            "score_again",
-            postgres_url=postgres_url,
-            warehouse=args.warehouse,
-            jars=args.jars,
-            local_dir=args.local_dir,
-            master=args.master,
-        )
-        checkpoint = f"{args.warehouse.rstrip('/')}/_checkpoints/ingest_answers"
-        job = Job(
-            postgres_url, args.kafka_bootstrap, checkpoint, now_us, dry_run=args.dry_run, csv_path=args.csv
-        )
-        document = score_again(spark, job, wanted)
     except LakeboardError as error:
-        log.error(
-            "score_again_failed code=%s detail=%s next_step=%s", error.code, error.detail, error.next_step
-        )
+        print(f"{error.code}: {error.detail}; {error.next_step}".rstrip("; "), file=sys.stderr)
         return error.exit_code
-    finally:
-        if spark is not None:
-            spark.stop()
-    print(json.dumps(document))
-    return 0
+
+    def work(spark: SparkSession, postgres_url: str) -> tuple[int, dict[str, Any]]:
+        job = Job(
+            postgres_url,
+            args.kafka_bootstrap,
+            checkpoint_of(args.warehouse),
+            now_us,
+            dry_run=args.dry_run,
+            csv_path=args.csv,
+        )
+        return 0, score_again(spark, job, wanted)
+
+    return run_on_lake("score_again", args, work)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Prints one JSON document: settled, skipped (period, start, zone, why), settlemen
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import time
@@ -25,20 +24,18 @@ import psycopg
 from pyspark.sql import SparkSession
 
 from contracts import names
-from contracts.errors import LakeboardError
 from contracts.periods import ENDING_PERIODS, parse_day, periods_touched, span, widen
-from contracts.settings import with_password
 from contracts.settlements import GRACE_US, LATE_REASON, barrier_due, day_complete
 from spark_jobs import publish
 from spark_jobs.barriers import AskBarriers, Sequences, http_barriers, read_sequences
 from spark_jobs.day_frames import Period, days_of
 from spark_jobs.ingest_answers import ingest
 from spark_jobs.ingest_corrections import in_force, wait_for_corrections
-from spark_jobs.lake_job import UNCHANGED_EXIT_HELP, checkpoint_of
+from spark_jobs.lake_job import UNCHANGED_EXIT_HELP, checkpoint_of, lake_arguments, parse, run_on_lake
 from spark_jobs.locks import SETTLE, advisory_lock
 from spark_jobs.publication import Publication, Seconds
 from spark_jobs.roll_up_users import GLOBAL_ZONE
-from spark_jobs.session import MASTER, create_tables, spark_session
+from spark_jobs.session import create_tables
 
 log = logging.getLogger("settle")
 # The relay delivers within seconds; longer means that it stands still, and a person must look.
@@ -200,22 +197,17 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--to", dest="last", required=True, type=parse_day, help="last UTC day, inclusive")
     parser.add_argument("--period", choices=ENDING_PERIODS, help="only periods of this kind")
-    for name in ("postgres-url", "kafka-bootstrap", "warehouse", "api-url"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--postgres-password-file", type=Path, help="where the URL has no password")
     parser.add_argument(
         "--importer-key-file", required=True, type=Path, help="file that holds the importer key"
     )
-    parser.add_argument("--jars", required=True, type=Path, help="folder of Spark's extra jars")
-    parser.add_argument("--local-dir", required=True, type=Path, help="folder for Spark's spilled blocks")
-    parser.add_argument("--master", default=MASTER, help="Spark's master; default: %(default)s")
     parser.add_argument("--shards", required=True, type=int, help="number of Redis shards")
     parser.add_argument("--wait-s", type=float, default=WAIT_S)
     parser.add_argument("--unchanged-exit", type=int, default=0, metavar="CODE", help=UNCHANGED_EXIT_HELP)
-    parser.add_argument(
-        "--json", action="store_true", help="accepted for uniformity: the output is always JSON"
-    )
-    return parser.parse_args(argv)
+    lake_arguments(parser, "kafka-bootstrap", "api-url")
+    args = parse(parser, argv)
+    if args.last < args.first:
+        parser.error(f"wrong_start: --to {args.last} is before --from {args.first}")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -223,44 +215,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     With --unchanged-exit, that code instead of 0 if nothing was published.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    logging.getLogger("py4j").setLevel(logging.WARNING)
     args = _arguments(argv)
-    if args.last < args.first:
-        log.error("wrong_span from=%s to=%s", args.first, args.last)
-        return 2
-    postgres_url = args.postgres_url
-    if args.postgres_password_file:
-        postgres_url = with_password(postgres_url, args.postgres_password_file.read_text().strip())
-    spark = spark_session(
-        "settle",
-        postgres_url=postgres_url,
-        warehouse=args.warehouse,
-        jars=args.jars,
-        local_dir=args.local_dir,
-        master=args.master,
-    )
-    job = Job(
-        postgres_url=postgres_url,
-        bootstrap=args.kafka_bootstrap,
-        shards=args.shards,
-        wait_s=args.wait_s,
-        checkpoint=checkpoint_of(args.warehouse),
-        ask_barriers=http_barriers(args.api_url, args.importer_key_file.read_text().strip()),
-        now_us=lambda: time.time_ns() // 1000,
-    )
-    try:
+
+    def work(spark: SparkSession, postgres_url: str) -> tuple[int, dict[str, Any]]:
+        job = Job(
+            postgres_url=postgres_url,
+            bootstrap=args.kafka_bootstrap,
+            shards=args.shards,
+            wait_s=args.wait_s,
+            checkpoint=checkpoint_of(args.warehouse),
+            ask_barriers=http_barriers(args.api_url, args.importer_key_file.read_text().strip()),
+            now_us=lambda: time.time_ns() // 1000,
+        )
         kinds = (args.period,) if args.period else ENDING_PERIODS
         result = settle(spark, job, args.first, args.last, kinds)
-    except LakeboardError as error:
-        log.error("settle_failed code=%s detail=%s next_step=%s", error.code, error.detail, error.next_step)
-        return error.exit_code
-    finally:
-        spark.stop()
-    print(json.dumps(result))
-    if any(item["why"] == "incomplete" for item in result["skipped"]):
-        return 1
-    return 0 if result["settled"] else args.unchanged_exit
+        if any(item["why"] == "incomplete" for item in result["skipped"]):
+            return 1, result
+        return (0 if result["settled"] else args.unchanged_exit), result
+
+    return run_on_lake("settle", args, work)
 
 
 if __name__ == "__main__":
