@@ -121,7 +121,7 @@ def _check() -> int:
     bin_folder = Path(ensure("test")).parent
     rooms = [
         room
-        for room in ("contracts", "sketches", "serving", "lake", "cli", "clients", "benchmarks")
+        for room in ("contracts", "sketches", "serving", "lake", "spark_jobs", "cli", "clients", "benchmarks")
         if (ROOT / room).exists()
     ]
     steps = {
