@@ -48,6 +48,7 @@ def test_a_snapshot_is_tagged_once_and_one_that_is_gone_is_told() -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_maintained_tables_say_what_they_said(
     lake: Lake, broker: Broker, outboxes: Outboxes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,6 +128,7 @@ def test_a_dry_run_tells_who_moves_and_publishes_nothing(
         assert {"main"} >= {row[0] for row in refs}
 
 
+@pytest.mark.long
 def test_published_once_whatever_dies_and_taken_back(
     settled: Lake, broker: Broker, play: list[AnswerEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +168,7 @@ def test_published_once_whatever_dies_and_taken_back(
     assert [("5",)] == stale
 
 
+@pytest.mark.long
 def test_a_board_as_published_before_is_still_there(
     settled: Lake, play: list[AnswerEvent], tmp_path: Path
 ) -> None:
