@@ -28,7 +28,6 @@ from cli.stack.layout import layout_from
 from contracts import names
 from contracts.corrections import RULE_CHANGE, Correction
 from contracts.periods import midnight_us, next_start
-from contracts.settlements import CORRECTION_REASON
 from spark_jobs import publish
 from spark_jobs.barriers import Sequences
 from spark_jobs.day_frames import days_of
@@ -126,9 +125,7 @@ def measure(folder: Path, count: int, days: int, postgres_url: str) -> dict[str,
                 run.first_versions(periods, set())
             else:
                 settled = publish.settled_versions(sql, FIRST, last)
-                run.adjustments(
-                    CORRECTION_REASON, settled, run.covered_days([change]), set(), dry_run=name == "look"
-                )
+                run.adjustments("bench", settled, run.covered_days([change]), set(), dry_run=name == "look")
             phases[name] = {"s": round(time.monotonic() - began, 1), "phases_s": run.seconds.rounded()}
             run.close()
     files = [row[0] for row in spark.sql(f"SELECT file_path FROM {names.table('answers')}.files").collect()]

@@ -132,5 +132,5 @@ def main() -> None:
         say(str(error))
         sys.exit(3)
     except LakeboardError as error:
-        say(f"{error.code}: {error.detail}" + (f"; {error.next_step}" if error.next_step else ""))
+        say(error.told)
         sys.exit(error.exit_code)

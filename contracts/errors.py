@@ -29,6 +29,11 @@ class LakeboardError(Exception):
         self.next_step = next_step
         self.http_status = self.status if status is None else status
 
+    @property
+    def told(self) -> str:
+        """One line for a terminal: the code, what happened, what to do."""
+        return f"{self.code}: {self.detail}" + (f"; {self.next_step}" if self.next_step else "")
+
 
 class Retryable(LakeboardError):
     """Repeat it unchanged after a pause; give up after a bounded number of tries."""

@@ -12,7 +12,6 @@ GRACE_US = 60_000_000
 """A day's barrier is sent this long after its end: a batch accepted before midnight has then been recorded."""
 FIRST_REASON = "period_ended"
 LATE_REASON = "late_answers"
-CORRECTION_REASON = "corrections"
 
 
 @dataclass(frozen=True, slots=True)

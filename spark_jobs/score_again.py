@@ -246,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if wanted is not None and wanted.retracts is None:
             checked(replace(wanted, correction_id=1))  # before a minute of Spark
     except LakeboardError as error:
-        print(f"{error.code}: {error.detail}; {error.next_step}".rstrip("; "), file=sys.stderr)
+        print(error.told, file=sys.stderr)
         return error.exit_code
 
     def work(spark: SparkSession, postgres_url: str) -> tuple[int, dict[str, Any]]:

@@ -97,8 +97,6 @@ def settle(
         "skipped": skipped,
         "settlements": sorted({s for _, _, s in published}, key=int),
         "changes": changes,
-        # What Redis keeps of an adjusted period has to be made again from the record (CONTRACTS D4).
-        "adjusted": sorted({p[1].isoformat() for p, v, _ in published if v > 1}),
         "seconds": seconds.rounded(),
     }
 

@@ -22,37 +22,15 @@ from contracts.errors import BadInput
 from contracts.periods import ENDING_PERIODS, next_start, parse_day
 from contracts.settings import without_password
 
+# What every job of the lake takes.
+_LAKE = ("postgres-url", "postgres-password-file", "warehouse", "jars", "local-dir")
 # The stack's arguments that each job takes; the user's own come after and win.
 TAKES = {
-    "settle": (
-        "postgres-url",
-        "postgres-password-file",
-        "kafka-bootstrap",
-        "warehouse",
-        "api-url",
-        "importer-key-file",
-        "jars",
-        "local-dir",
-        "shards",
-    ),
-    "score_again": (
-        "postgres-url",
-        "postgres-password-file",
-        "kafka-bootstrap",
-        "warehouse",
-        "jars",
-        "local-dir",
-    ),
-    "ingest_answers": (
-        "postgres-url",
-        "postgres-password-file",
-        "kafka-bootstrap",
-        "warehouse",
-        "jars",
-        "local-dir",
-    ),
-    "maintain_tables": ("postgres-url", "postgres-password-file", "warehouse", "jars", "local-dir"),
-    "archive_month": ("postgres-url", "postgres-password-file", "warehouse", "jars", "local-dir"),
+    "settle": (*_LAKE, "kafka-bootstrap", "api-url", "importer-key-file", "shards"),
+    "score_again": (*_LAKE, "kafka-bootstrap"),
+    "ingest_answers": (*_LAKE, "kafka-bootstrap"),
+    "maintain_tables": _LAKE,
+    "archive_month": _LAKE,
     "submit": ("bootstrap", "connector-jar", "checkpoint-dir", "rest-url", "webhdfs-url"),
     "stop_streams": ("rest-url", "checkpoint-dir"),
 }

@@ -233,10 +233,7 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
             task = progress.add_task("", total=None)
             document = rebuild(from_mapping(environment), lambda count: progress.advance(task, count))
     except LakeboardError as error:
-        print(
-            f"lakeboard: {error.code}: {error.detail}" + (f"; {error.next_step}" if error.next_step else ""),
-            file=sys.stderr,
-        )
+        print(f"lakeboard: {error.told}", file=sys.stderr)
         return error.exit_code
     print(
         json.dumps(document)

@@ -118,10 +118,7 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
         ident = checked_id(args.user if kind == "user" else args.session, f"{kind}_id")
         document = restore(from_mapping(environment), kind, ident)
     except LakeboardError as error:
-        print(
-            f"lakeboard: {error.code}: {error.detail}" + (f"; {error.next_step}" if error.next_step else ""),
-            file=sys.stderr,
-        )
+        print(f"lakeboard: {error.told}", file=sys.stderr)
         return error.exit_code
     if args.json:
         print(json.dumps(document))

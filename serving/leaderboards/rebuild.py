@@ -322,10 +322,7 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
                 from_mapping(environment), since, lambda count: progress.advance(task, count), args.if_stale
             )
     except LakeboardError as error:
-        print(
-            f"lakeboard: {error.code}: {error.detail}" + (f"; {error.next_step}" if error.next_step else ""),
-            file=sys.stderr,
-        )
+        print(f"lakeboard: {error.told}", file=sys.stderr)
         return error.exit_code
     if args.json:
         print(json.dumps(document))

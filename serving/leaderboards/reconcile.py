@@ -338,10 +338,7 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
                 lambda count: progress.advance(task, count),
             )
     except LakeboardError as error:
-        print(
-            f"lakeboard: {error.code}: {error.detail}" + (f"; {error.next_step}" if error.next_step else ""),
-            file=sys.stderr,
-        )
+        print(f"lakeboard: {error.told}", file=sys.stderr)
         return error.exit_code
     document = {"from": args.first, "to": args.last, **report.to_dict()}
     document["seconds"] = round(time.monotonic() - began, 1)
