@@ -91,7 +91,7 @@ class Lobby(Phase, tag="lobby", kw_only=True):
 
 
 class Shown(Phase, tag="question", kw_only=True):
-    """A question takes answers until its deadline. In a challenge it is this player's own."""
+    """A question takes answers until its deadline. In a challenge it is this player's own, and answers `next`."""
 
     question_id: str
     prompt: str
@@ -100,6 +100,7 @@ class Shown(Phase, tag="question", kw_only=True):
     deadline_us: int
     deadline: str
     time_limit_ms: int
+    ref: str = ""
 
 
 class Closed(Phase, tag="closed", kw_only=True):

@@ -69,21 +69,26 @@ class Room:
         self.wake.set()
 
     async def greet(self, receiver: Receiver, epoch: int | None, seq: int | None) -> None:
-        """Gives a new receiver the phase and the board as they are now, without what it says it has seen."""
+        """Gives a new receiver the phase and the board as they are now, without what it says it has seen.
+
+        From here on it gets pushes; what was pushed since it entered is in what it is given.
+        """
         if self._last is None or time.monotonic() - self._read_at > BOARD_EVERY_S:
             await self._read()
         assert self._last is not None
         session, board = self._last
+        frame = await self._phase_frame(session)
+        while session.epoch < (self._epoch or 0):  # the loop has pushed a newer one meanwhile
+            session, board = self._last
+            frame = await self._phase_frame(session)
         if receiver.user_id in session.removed:
             receiver.end(CLOSE_REMOVED, "player_removed")
-        if session.epoch == epoch:
-            receiver.epoch = session.epoch
-        frame = await self._phase_frame(session)
-        if receiver.epoch < session.epoch:  # the loop may have pushed it meanwhile
-            receiver.epoch = session.epoch
+        receiver.ready, receiver.epoch = True, session.epoch
+        if session.epoch != epoch:
             receiver.put(frame)
-        if board.seq != seq:
-            receiver.put_board(text_frame(encode(board)))
+        newest = self._pushed if self._pushed is not None and self._pushed.seq > board.seq else board
+        if newest.seq != seq:
+            receiver.put_board(text_frame(encode(newest)))
 
     async def push(self) -> float:
         """Pushes what changed; returns how long the room may wait for the next change."""
@@ -100,7 +105,7 @@ class Room:
             for receiver in list(self.receivers):
                 if receiver.user_id in session.removed:
                     receiver.end(CLOSE_REMOVED, "player_removed")
-                elif receiver.epoch < session.epoch:
+                elif receiver.ready and receiver.epoch < session.epoch:
                     receiver.epoch = session.epoch
                     receiver.put(frame)
             PUSHES.labels("phase").inc(len(self.receivers))
@@ -115,7 +120,8 @@ class Room:
         self._board_at, self._pushed = now, board
         frame = text_frame(encode(board))
         for receiver in list(self.receivers):
-            receiver.put_board(frame)
+            if receiver.ready:
+                receiver.put_board(frame)
         PUSHES.labels("board").inc(len(self.receivers))
         return ROOM_IDLE_S
 

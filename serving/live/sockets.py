@@ -19,11 +19,14 @@ from serving.live.messages import (
     CLOSE_UNAUTHENTICATED,
     CLOSE_UNKNOWN_SESSION,
     PROTOCOL,
+    Finished,
     NextMessage,
     Out,
     PingMessage,
     Pong,
     Request,
+    Result,
+    Shown,
     Welcome,
     decode,
     encode,
@@ -166,12 +169,10 @@ async def _reply(state: Any, request: Request, identity: Identity) -> Out:
     if identity.role != PLAYER:
         raise BadInput("forbidden", f"role {identity.role} may not answer", status=403)
     player = Player(identity.user_id, identity.user_no)
-    reply: Any
+    reply: Shown | Finished | Result
     if isinstance(request, NextMessage):
         reply = await state.answering.next_question(identity.session_id, player)
-        if hasattr(reply, "ref"):
-            reply.ref = request.ref
-        return reply
-    reply = await state.answering.submit(identity.session_id, player, request.question_id, request.choice)
+    else:
+        reply = await state.answering.submit(identity.session_id, player, request.question_id, request.choice)
     reply.ref = request.ref
     return reply

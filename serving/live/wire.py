@@ -95,7 +95,8 @@ class LiveProtocol(WebSocketsSansIOProtocol):
 class Receiver:
     """One socket's outbound side: a short queue of what must arrive, and one slot for the newest board only.
 
-    epoch: of the last phase that was put here (-1: none), so that each is sent once.
+    ready: it has been welcomed, and takes pushes. epoch: of the last phase that was put here (-1: none), so that each
+    is sent once.
     """
 
     def __init__(self, protocol: LiveProtocol, user_id: str = "", role: str = "") -> None:
@@ -103,6 +104,7 @@ class Receiver:
         self.user_id = user_id
         self.role = role
         self.ended = False
+        self.ready = False
         self.epoch = -1
         self._queue: deque[bytes] = deque()
         self._board: bytes | None = None
