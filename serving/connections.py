@@ -19,6 +19,7 @@ from contracts.identity import HashRing
 from contracts.settings import Settings
 from serving.boards.boards import Boards
 from serving.boards.shards import Shards
+from serving.breaker import Breaker
 
 # Enough for the slow paths of one process; play itself does not use Postgres.
 POSTGRES_CONNECTIONS = 8
@@ -43,6 +44,7 @@ class Connections:
     session_shards: dict[str, int] = field(default_factory=dict)
     quiz_zones: dict[str, str] = field(default_factory=dict)
     rules: dict[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
+    postgres_breaker: Breaker = field(default_factory=Breaker)
 
     @staticmethod
     def of(settings: Settings) -> Connections:
@@ -71,14 +73,19 @@ class Connections:
 
     @asynccontextmanager
     async def sql(self) -> AsyncIterator[psycopg.AsyncConnection]:
-        """A Postgres connection in autocommit. Raises SystemMissing if the server does not answer."""
+        """A Postgres connection in autocommit. Raises SystemMissing if the server does not answer, at once if it just has not."""
+        missing = SystemMissing(
+            "system_missing", "Postgres does not answer", next_step="see ./lakeboard status"
+        )
+        if not self.postgres_breaker.allows():
+            raise missing
         try:
             async with self.postgres.connection() as connection:
+                self.postgres_breaker.succeeded()
                 yield connection
         except (psycopg.OperationalError, PoolTimeout) as error:
-            raise SystemMissing(
-                "system_missing", "Postgres does not answer", next_step="see ./lakeboard status"
-            ) from error
+            self.postgres_breaker.failed()
+            raise missing from error
 
     def secret(self, name: str) -> str:
         """The secret in the file `name`. Raises SystemMissing naming the file."""
