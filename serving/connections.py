@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 from contracts.errors import SystemMissing
 from contracts.identity import HashRing
@@ -23,8 +23,20 @@ from serving.breaker import Breaker
 
 # Enough for the slow paths of one process; play itself does not use Postgres.
 POSTGRES_CONNECTIONS = 8
+# Text connections a shard: enough to keep a shard busy over round trips; more only queues there instead of here.
+VALKEY_CONNECTIONS = 64
+# Longer than any burst takes; then the shard is as good as away.
+VALKEY_WAIT_S = 10.0
 # How long a request waits for Postgres before it says that it is missing; a running session never waits for it.
 POSTGRES_WAIT_S = 2.0
+
+
+def _text_client(url: str) -> Redis:
+    """A client whose callers wait for a connection: while thousands of sockets connect, waiting is the bound."""
+    pool = BlockingConnectionPool.from_url(
+        url, decode_responses=True, max_connections=VALKEY_CONNECTIONS, timeout=VALKEY_WAIT_S
+    )
+    return Redis(connection_pool=pool)
 
 
 @dataclass
@@ -55,7 +67,7 @@ class Connections:
             settings=settings,
             shards=shards,
             boards=Boards(shards),
-            texts=[Redis.from_url(url, decode_responses=True) for url in urls],
+            texts=[_text_client(url) for url in urls],
             ring=shards.ring,
             postgres=AsyncConnectionPool(
                 settings.postgres_url,

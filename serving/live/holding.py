@@ -11,6 +11,8 @@ from __future__ import annotations
 HOLD_AT_PER_S = 100
 # The longest that boards stand still, however many come.
 HOLD_MAX_S = 5.0
+# Then all rooms get their turn before the next hold.
+RELEASE_S = 0.5
 WINDOW_S = 0.5
 
 
@@ -36,11 +38,7 @@ class ConnectGate:
             return False
         if self._held_since is None:
             self._held_since = now_s
-        if now_s - self._held_since < HOLD_MAX_S:
-            return True
-        # One board for everybody, then the next hold begins.
-        self._held_since = None
-        return False
+        return (now_s - self._held_since) % (HOLD_MAX_S + RELEASE_S) < HOLD_MAX_S
 
     def _turn(self, now_s: float) -> None:
         passed = now_s - self._window_at

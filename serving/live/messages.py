@@ -25,11 +25,14 @@ CLOSE_REMOVED = 4403
 CLOSE_UNKNOWN_SESSION = 4404
 CLOSE_SLOW = 4408
 CLOSE_DRAINING = 4503
+# RFC 6455's registry: try again later.
+CLOSE_AWAY = 1013
 # code → (what it means, what a client does).
 CLOSE_CODES: dict[int, tuple[str, str]] = {
     1001: ("the server goes away", "come back after a jittered pause"),
     1009: ("the frame is larger than 4,096 bytes", "mend the client"),
     1012: ("the server restarts", "come back after a jittered pause"),
+    CLOSE_AWAY: ("the session's shard does not answer", "come back after a jittered pause"),
     CLOSE_PROTOCOL: (f"the client speaks none of: {PROTOCOL}", "reload the page"),
     CLOSE_UNAUTHENTICATED: ("the token is forged, expired or not ours", "join again"),
     CLOSE_REMOVED: ("the host removed the player", "stay away until the host lets the player in"),

@@ -31,6 +31,7 @@ class Presence:
         self.registry = registry
         self._here: dict[str, Counter[Key]] = {}
         self._told: dict[str, set[Key]] = {}
+        self._telling: set[str] = set()
 
     async def enter(self, session_id: str, role: str, user_id: str) -> None:
         """A socket has opened."""
@@ -50,31 +51,44 @@ class Presence:
         await self.sync(session_id)
 
     async def sync(self, session_id: str) -> None:
-        """Makes the shard know what holds here; if it is away, the next call does it. Nothing to do costs nothing."""
+        """Makes the shard know what holds here; if it is away, the next call does it. Nothing to do costs nothing.
+
+        One call a session at a time: of many who come in together the first one's call tells the others' too.
+        """
+        if session_id in self._telling:
+            return
+        self._telling.add(session_id)
+        try:
+            while await self._tell_difference(session_id):
+                pass
+        except (RedisError, OSError, LakeboardError) as error:
+            LOG.warning("presence_not_told session=%s error=%s", session_id, error)
+        finally:
+            self._telling.discard(session_id)
+
+    async def _tell_difference(self, session_id: str) -> bool:
+        """Writes what has changed since the last time; False if nothing has."""
         wanted = set(self._here.get(session_id, ()))
         told = self._told.get(session_id, set())
         if wanted == told:
-            return
-        try:
-            client = await self.store.client_of(session_id)
-            async with client.pipeline(transaction=True) as pipe:
-                for role, user_id in wanted - told:
-                    pipe.sadd(names.session_present(session_id, role), self._member(user_id))
-                for role, user_id in told - wanted:
-                    pipe.srem(names.session_present(session_id, role), self._member(user_id))
-                if wanted and not told:
-                    pipe.sadd(names.session_handlers(session_id), self.registry.id)
-                if told and not wanted:
-                    pipe.srem(names.session_handlers(session_id), self.registry.id)
-                pipe.publish(names.channel(session_id), "presence")
-                await pipe.execute()
-        except (RedisError, LakeboardError) as error:
-            LOG.warning("presence_not_told session=%s error=%s", session_id, error)
-            return
+            return False
+        client = await self.store.client_of(session_id)
+        async with client.pipeline(transaction=True) as pipe:
+            for role, user_id in wanted - told:
+                pipe.sadd(names.session_present(session_id, role), self._member(user_id))
+            for role, user_id in told - wanted:
+                pipe.srem(names.session_present(session_id, role), self._member(user_id))
+            if wanted and not told:
+                pipe.sadd(names.session_handlers(session_id), self.registry.id)
+            if told and not wanted:
+                pipe.srem(names.session_handlers(session_id), self.registry.id)
+            pipe.publish(names.channel(session_id), "presence")
+            await pipe.execute()
         if wanted:
             self._told[session_id] = wanted
         else:
             self._told.pop(session_id, None)
+        return True
 
     async def connected(self, session_id: str, role: str = PLAYER) -> set[str]:
         """Users with an open socket in a role, on any handler that is there."""

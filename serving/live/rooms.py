@@ -33,6 +33,8 @@ LOG = logging.getLogger(__name__)
 # DESIGN 3: four states a second are as fast as people read; more only costs sends.
 BOARD_EVERY_S = 0.25
 BOARD_ROWS = 10
+# While thousands connect, a reading greets newcomers for this long; phases are read as they come in any case.
+CROWD_READ_S = 1.0
 # A room looks at least this often, so that a lost publication delays a push and never loses it.
 ROOM_IDLE_S = 5.0
 # A shard that is away is asked again after this, jittered: all rooms of a process look at once when it is back.
@@ -65,7 +67,7 @@ class Room:
     def tell(self, kind: str) -> None:
         """Something was published: state, answers, joined or presence."""
         self.urgent = self.urgent or kind == "state"
-        self._count_connected = self._count_connected or kind in ("presence", "state")
+        self._count_connected = self._count_connected or kind == "presence"
         self.wake.set()
 
     async def greet(self, receiver: Receiver, epoch: int | None, seq: int | None) -> None:
@@ -73,7 +75,9 @@ class Room:
 
         From here on it gets pushes; what was pushed since it entered is in what it is given.
         """
-        if self._last is None or time.monotonic() - self._read_at > BOARD_EVERY_S:
+        now = time.monotonic()
+        fresh_s = CROWD_READ_S if self.gate.held(now) else BOARD_EVERY_S
+        if self._last is None or now - self._read_at > fresh_s:
             await self._read()
         assert self._last is not None
         session, board = self._last
@@ -93,6 +97,10 @@ class Room:
     async def push(self) -> float:
         """Pushes what changed; returns how long the room may wait for the next change."""
         await self.presence.sync(self.session_id)
+        if not self.urgent and self.gate.held(time.monotonic()):
+            HELD.inc()
+            self.wake.clear()
+            return BOARD_EVERY_S
         # Before the read: what is told while it runs is looked at afterwards.
         self.urgent = False
         self.wake.clear()
@@ -114,7 +122,7 @@ class Room:
         now = time.monotonic()
         if (wait_s := self._board_at + BOARD_EVERY_S - now) > 0:
             return wait_s
-        if self.gate.held(now):
+        if self.gate.held(now):  # it was read for the sake of a phase
             HELD.inc()
             return BOARD_EVERY_S
         self._board_at, self._pushed = now, board

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from starlette.websockets import WebSocketDisconnect
 from contracts.errors import BadInput, LakeboardError, SystemMissing
 from serving.access.tokens import PLAYER, Identity, read
 from serving.live.messages import (
+    CLOSE_AWAY,
     CLOSE_DRAINING,
     CLOSE_PROTOCOL,
     CLOSE_REMOVED,
@@ -39,9 +41,10 @@ from serving.live.rooms import Rooms
 from serving.live.wire import EXTENSION, Receiver, text_frame
 from serving.metrics import SOCKETS
 from serving.sessions import judging
-from serving.sessions.session import Player
+from serving.sessions.session import Player, Session
 from serving.sessions.store import now_us
 
+LOG = logging.getLogger(__name__)
 router = APIRouter()
 
 
@@ -68,8 +71,8 @@ async def _refuse(socket: WebSocket, error: LakeboardError, code: int) -> None:
     await socket.close(code, error.code)
 
 
-async def _admit(socket: WebSocket, token: str) -> Identity | None:
-    """The identity of a socket that may stay; None if it was refused with its close code."""
+async def _admit(socket: WebSocket, token: str) -> tuple[Identity, Session] | None:
+    """The identity of a socket that may stay, and its session; None if it was refused with its close code."""
     state = socket.app.state
     try:
         offered = socket.scope["subprotocols"]
@@ -82,12 +85,16 @@ async def _admit(socket: WebSocket, token: str) -> Identity | None:
             missing = SystemMissing("draining", "this handler takes no new sockets", next_step="come back")
             await _refuse(socket, missing, CLOSE_DRAINING)
             return None
-        judging.check_player(await state.sessions.load(identity.session_id), identity.user_id)
+        session = await state.sessions.load(identity.session_id)
+        judging.check_player(session, identity.user_id)
     except LakeboardError as error:
         codes = {403: CLOSE_REMOVED, 404: CLOSE_UNKNOWN_SESSION}
         await _refuse(socket, error, codes.get(error.http_status, CLOSE_UNAUTHENTICATED))
         return None
-    return identity
+    except (RedisError, OSError):
+        await _refuse(socket, SystemMissing("system_missing", "Valkey does not answer"), CLOSE_AWAY)
+        return None
+    return identity, session
 
 
 @router.websocket("/v1/live")
@@ -96,9 +103,10 @@ async def live(socket: WebSocket, token: str = "", epoch: int | None = None, seq
     state = socket.app.state
     spoken = PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None
     await socket.accept(subprotocol=spoken)
-    identity = await _admit(socket, token)
-    if identity is None:
+    admitted = await _admit(socket, token)
+    if admitted is None:
         return
+    identity, session = admitted
     receiver = Receiver(socket.scope["extensions"][EXTENSION], identity.user_id, identity.role)
     session_id = identity.session_id
     SOCKETS.inc()
@@ -107,11 +115,14 @@ async def live(socket: WebSocket, token: str = "", epoch: int | None = None, seq
     room = state.rooms.enter(session_id, receiver)
     try:
         await state.presence.enter(session_id, identity.role, identity.user_id)
-        _put(receiver, await _welcome(state, identity))
+        _put(receiver, await _welcome(state, identity, session))
         await room.greet(receiver, epoch, seq)
         await _receive(socket, receiver, identity)
     except WebSocketDisconnect:
         pass
+    except (RedisError, OSError, LakeboardError) as error:
+        LOG.warning("socket_not_served session=%s error=%s", session_id, error)
+        receiver.end(CLOSE_AWAY, "system_missing")
     finally:
         SOCKETS.dec()
         state.registry.sockets -= 1
@@ -123,9 +134,9 @@ def _put(receiver: Receiver, message: Out) -> None:
     receiver.put(text_frame(encode(message)))
 
 
-async def _welcome(state: Any, identity: Identity) -> Welcome:
+async def _welcome(state: Any, identity: Identity, session: Session) -> Welcome:
     """Who the socket is, and what this player has already answered of the question shown now."""
-    session, questions = await state.answering.state(identity.session_id, fresh=True)
+    _, questions = await state.answering.learn(session)
     shown = await state.answering.shown_to(session, questions, identity.user_id)
     result = None
     if shown and identity.role == PLAYER:
