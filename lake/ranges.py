@@ -29,6 +29,9 @@ from lake.views import Lake, Scan
 
 # A query that needs more is refused by DuckDB instead of taking the machine.
 MEMORY_LIMIT = "2GB"
+# Sums in a table that user_no itself addresses, one for each thread, which DuckDB does not count under its limit.
+DIRECT_BYTES = 512 * 1024**2
+_SUM_BYTES = 64
 Held = tuple[str, int, int | None]
 """(user_id, points, reached_at_us) of a day that Redis holds."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -116,6 +119,7 @@ class RangeQuery:
             parts.append("SELECT user_no, points, reached_at_us FROM answer_sums")
         if self._stopped.is_set():
             raise duckdb.InterruptException("stopped before it began")
+        self._connection.execute(f"SET perfect_ht_threshold = {direct_bits(self._rows, self._threads)}")
         # One row per user. The users of rolled-up parts need no filter again: each part has left out its own.
         self._connection.execute(
             "CREATE TEMP TABLE sums AS SELECT user_no, CAST(sum(points) AS BIGINT) AS points, "
@@ -128,12 +132,22 @@ class RangeQuery:
             page,
             sum(scan.files for scan in self._scans),
             sum(scan.bytes for scan in self._scans),
-            sum(scan.rows for scan in self._scans) + len(self.sources.held),
+            self._rows,
             Bound(bound_of(counted), CONFIDENCE) if self.fast else None,
         )
 
-    def _view(self, name: str, snapshot_id: int | None, where: BooleanExpression | None) -> None:
-        self._scans.append(self.lake.view(self._connection, name, snapshot_id, where))
+    @property
+    def _rows(self) -> int:
+        return sum(scan.rows for scan in self._scans) + len(self.sources.held)
+
+    @property
+    def _threads(self) -> int:
+        return int(self._connection.execute("SELECT current_setting('threads')").fetchall()[0][0])
+
+    def _view(
+        self, name: str, snapshot_id: int | None, where: BooleanExpression | None, bounds: bool = False
+    ) -> None:
+        self._scans.append(self.lake.view(self._connection, name, snapshot_id, where, bounds))
 
     def _sampled(self, wanted_too: str) -> str:
         """The condition that leaves users out: none, or all but the sample and those who were asked for."""
@@ -209,12 +223,21 @@ class RangeQuery:
             GreaterThanOrEqual(column, starts[0].isoformat()),  # type: ignore[call-arg, arg-type]
             LessThan(column, (starts[-1] + timedelta(days=1)).isoformat()),  # type: ignore[call-arg, arg-type]
         )
-        self._view(name, self.sources.snapshots[name], where)
+        self._view(name, self.sources.snapshots[name], where, bounds=True)
         sampled = self._sampled("user_no IN (SELECT user_no FROM asked_users)")
         return (
             f"SELECT user_no, points, reached_at_us FROM {name} WHERE scope = {text(str(self.scope))} "
             f"AND zone = {text(self.zone)} AND ({_one_of(column, starts)}) AND {sampled}"
         )
+
+
+def direct_bits(rows: int, threads: int) -> int:
+    """The largest range of user_no, in bits, whose sums DuckDB may keep in a table that it addresses: no hashing.
+
+    user_no is dense, so over many days most of the table is used. No larger than twice the rows (a day of few users must
+    not clear a table for everybody), nor than DIRECT_BYTES for all threads.
+    """
+    return min(rows.bit_length(), (DIRECT_BYTES // _SUM_BYTES // threads).bit_length() - 1)
 
 
 def _one_of(column: str, starts: Sequence[date]) -> str:
