@@ -129,6 +129,7 @@ def explained(parts: Sequence[Part], read: RangePage, seconds: float) -> dict[st
                 "to": iso_ms(part.span.end_us),
                 "day": None if part.day is None else str(part.day),
                 "month": None if part.month is None else str(part.month),
+                "zone": part.zone or None,
             }
             for part in parts
         ],

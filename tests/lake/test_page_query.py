@@ -9,7 +9,7 @@ import pytest
 
 @pytest.mark.unit
 def test_a_table_for_every_user_only_for_many_rows_and_few_threads() -> None:
-    from lake.ranges import DIRECT_BYTES, direct_bits
+    from lake.page_query import DIRECT_BYTES, direct_bits
 
     assert 22 == direct_bits(30_000_000, 2)
     assert 19 == direct_bits(30_000_000, 16)
