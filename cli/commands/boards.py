@@ -64,22 +64,19 @@ def board(
     asked: dict[str, object] = {"k": k, "m": m, "around": around, "users": users}
     asked |= {"settlement": settlement, "as_of": as_of, "explain": explain or None}
     asked |= {"subject": subject, "measure": measure}
-    if period and start and not (from_ or to or zone or fresh or accuracy != "exact"):
+    if period and start and not (from_ or to or zone or accuracy != "exact"):
         path = "/".join(quote(part, safe=":") for part in (scope, period, start))
     elif from_ and to and not (period or start):
         path = quote(scope, safe=":")
         asked.update({"from": from_, "to": to, "zone": zone, "accuracy": accuracy})
     else:
         say(
-            "ask for SCOPE PERIOD START, or for SCOPE --from T --to T [--zone Z] [--accuracy exact|fast] [--fresh]; "
-            "both take --settlement ID or --as-of T, --users, --subject, --measure and --explain"
+            "ask for SCOPE PERIOD START, or for SCOPE --from T --to T [--zone Z] [--accuracy exact|fast]; "
+            "both take --settlement ID or --as-of T, --users, --subject, --measure, --fresh and --explain"
         )
         raise typer.Exit(2)
     if fresh:
-        code, _ = run_job_for_document("ingest_answers", [])
-        if code:
-            say("what Kafka has could not be ingested: the board would not be fresh")
-            raise typer.Exit(code)
+        _ingest_first()
     with client(layout()) as http:
         params = {name: value for name, value in asked.items() if value is not None}
         reply = ask(http, "GET", f"/v1/leaderboards/{path}", params=params)
@@ -89,6 +86,14 @@ def board(
     print_board(reply)
     if "explain" in reply:
         print_explained(reply["explain"])
+
+
+def _ingest_first() -> None:
+    """Ends the command where that fails: a board as of an earlier ingest is not what was asked for."""
+    code, _ = run_job_for_document("ingest_answers", [])
+    if code:
+        say("what Kafka has could not be ingested: the board would not be fresh")
+        raise typer.Exit(code)
 
 
 def print_explained(explained: dict[str, Any]) -> None:
