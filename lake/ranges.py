@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from contracts.correction_sql import text
 from contracts.replies import Bound, RangePage, Wanted
-from contracts.sampling import CONFIDENCE, bound_of, in_sample_sql
+from contracts.sampling import BUCKETS, CONFIDENCE, bound_of, in_sample_sql
 from lake.counted import ROLLED_UP, SUMMED
 from lake.page_query import PageQuery, Sources, column_of, direct_bits, in_scope, inside, one_of
 from lake.slices import read_slices
@@ -48,9 +48,9 @@ class RangeQuery(PageQuery):
         if self.sources.answers or not parts:
             parts.append("SELECT user_no, points, reached_at_us FROM answer_sums")
         self._go_on()
-        self._connection.execute(
-            f"SET perfect_ht_threshold = {direct_bits(self._rows + len(self.sources.held), self._threads)}"
-        )
+        # A sample's users lie wide apart: a table for all of them costs more than hashing a few.
+        rows = (self._rows + len(self.sources.held)) // (BUCKETS if self.fast else 1)
+        self._connection.execute(f"SET perfect_ht_threshold = {direct_bits(rows, self._threads)}")
         # One row per user. The users of rolled-up parts need no filter again: each part has left out its own.
         self._connection.execute(
             "CREATE TEMP TABLE sums AS SELECT user_no, CAST(sum(points) AS BIGINT) AS points, "

@@ -188,7 +188,7 @@ async def _plan(connections: Connections, asked: Asked) -> Planned:
         )
     if all(part.source != ANSWERS for part in parts):
         return Planned(parts, of)
-    lake = settled_boards.the_lake(connections.settings)
+    lake = await settled_boards.opened(connections.settings)
     if not of.past:
         return Planned(parts, of, *await settled_boards.bounded(lake.current, "answers"))
     snapshot = of.snapshots.get("answers")
@@ -269,7 +269,7 @@ async def _query(connections: Connections, asked: Asked, planned: Planned, held:
             status=404,
             next_step="ask for accuracy=exact, or ./lakeboard up --profile full",
         )
-    query = _query_of(settled_boards.the_lake(connections.settings), asked, planned, held)
+    query = _query_of(await settled_boards.opened(connections.settings), asked, planned, held)
     try:
         found: RangePage = await settled_boards.bounded(query.run, asked.wanted, seconds=RANGE_WAIT_S)
         return found

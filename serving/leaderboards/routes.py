@@ -59,9 +59,11 @@ IfNoneMatch = Annotated[str, Header(description="ETags that the caller has: 304 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """The turns of range queries and the kept pages are the process' own."""
+    """The turns of range queries and the kept pages are the process' own; the lake's libraries come in the background."""
     app.state.desk = planner.Desk()
+    warm_up = asyncio.create_task(settled_boards.warm_up(app.state.connections.settings))
     yield
+    warm_up.cancel()
 
 
 def _doors(request: Request) -> Doors:

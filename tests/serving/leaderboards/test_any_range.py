@@ -17,7 +17,7 @@ from contracts.periods import iso_ms
 from tests import model
 from tests.serving.api_process import ApiProcess
 from tests.serving.recorded import Recorded
-from tests.serving.relay_stack import arrivals
+from tests.serving.relay_stack import arrivals, wait_until
 from tests.small_lake import SmallLake
 
 pytestmark = pytest.mark.service
@@ -237,6 +237,16 @@ def test_what_a_range_cannot_be(api: ApiProcess, record: Recorded) -> None:
     assert (422, "missing_field") == (reply.status_code, reply.json()["code"])
 
 
+def has_duckdb(api: ApiProcess) -> bool:
+    """Whether the process has loaded DuckDB's library."""
+    return "duckdb" in Path(f"/proc/{api.child.pid}/maps").read_text()
+
+
+def test_the_lakes_libraries_are_there_before_anybody_asks(api: ApiProcess) -> None:
+    wait_until(lambda: has_duckdb(api), 90)
+    assert 200 == httpx.get(f"{api.url}/readyz").status_code
+
+
 def test_without_a_lake_whole_days_of_redis_are_told(record: Recorded, tmp_path: Path) -> None:
     answers = model.play(82, users=8, sessions=9)
     record.play(answers)
@@ -260,6 +270,7 @@ def test_without_a_lake_whole_days_of_redis_are_told(record: Recorded, tmp_path:
             lacking = ask(api, "global", "2024-03-31", "2024-04-01", **named)
             assert (404, "board_not_kept") == (lacking.status_code, lacking.json()["code"])
             assert "profile live" in lacking.json()["detail"]
+        assert not has_duckdb(api)
     finally:
         api.stop()
 
