@@ -59,6 +59,8 @@ FROM (
       string_split(tags, ';') AS tags, correct = '1' AS correct, elapsed_ms::BIGINT AS elapsed_ms
     FROM read_csv('{path}', header = true, all_varchar = true)))
 WHERE attempt = 1"""
+_ZONES = " ".join(f"WHEN '{quiz}' THEN '{zone}'" for quiz, zone in ZONES.items())
+_ZONE_OF = f"CASE quiz_id {_ZONES} END"
 # What a column of `answers` is, where it is not a column of `counted` or the same for all.
 _COLUMNS = {
     "occurred_at_us": "at_us",
@@ -69,6 +71,7 @@ _COLUMNS = {
     "kafka_offset": "seq - 1",
     "time_limit_ms": "60000",
     "rule": "'speed@1'",
+    "quiz_zone": _ZONE_OF,
 }
 
 
@@ -99,11 +102,10 @@ def fill(lake: SmallLake, real: duckdb.DuckDBPyConnection) -> None:
     load(lake, "answers", real, f"SELECT {', '.join(columns)} FROM counted")
     load(lake, "user_numbers", real, "SELECT DISTINCT user_no, user_id FROM counted")
     unsettled = ", ".join(f"DATE '{day}'" for day in sorted(UNSETTLED))
-    zones = " ".join(f"WHEN '{quiz}' THEN '{zone}'" for quiz, zone in ZONES.items())
     real.execute(
         "CREATE OR REPLACE VIEW scoped AS SELECT *, timezone(zone, make_timestamptz(at_us))::DATE AS day FROM ("
         "SELECT 'global' AS scope, 'UTC' AS zone, * FROM counted UNION ALL "
-        f"SELECT 'quiz:' || quiz_id, CASE quiz_id {zones} END, * FROM counted)"
+        f"SELECT 'quiz:' || quiz_id, {_ZONE_OF}, * FROM counted)"
     )
     sums = (
         "sum(points)::BIGINT AS points, max(at_us) FILTER (points > 0) AS reached_at_us, count(*) AS plays, "
