@@ -54,6 +54,10 @@ SettlementId = Annotated[
 ]
 AsOf = Annotated[str, Query(description="as it was published at this instant")]
 Explain = Annotated[bool, Query(description="say where it comes from, and what reading took")]
+Fresh = Annotated[
+    bool,
+    Query(description="ingest first: refused for what the lake sums, ./lakeboard board … --fresh does it"),
+]
 IfNoneMatch = Annotated[str, Header(description="ETags that the caller has: 304 if one is still the reply's")]
 
 
@@ -80,6 +84,14 @@ def _wanted(k: int, around: str, m: int, users: str, counting: Counting) -> Want
     if len(listed) > MAX_USERS:
         raise BadInput("invalid_field", f"users: {len(listed)} ids; one call may name {MAX_USERS}")
     return Wanted(k, around, m, listed)
+
+
+def _not_fresh() -> BadInput:
+    return BadInput(
+        "invalid_field",
+        "fresh: an api process does not ingest; an answer from before an ingest would not be fresh",
+        next_step="./lakeboard board … --fresh",
+    )
 
 
 def _at(settlement: str, as_of: str) -> At:
@@ -110,6 +122,7 @@ async def leaderboard(
     users: Users = "",
     settlement: SettlementId = "",
     as_of: AsOf = "",
+    fresh: Fresh = False,
     explain: Explain = False,
     subject: Subject = "user",
     measure: Measure = "points",
@@ -119,9 +132,11 @@ async def leaderboard(
     at, counting = _at(settlement, as_of), Counting.parse(subject, measure)
     wanted = _wanted(k, around, m, users, counting)
     asked = AskedBoard(Scope.parse(scope), period, start, wanted, at, explain, counting)
-    work = period_boards.read(_doors(request), asked)
-    # Only a board that the lake sums may take more than a page's time.
+    # Only a board that the lake sums may take more than a page's time; others are as fresh as they can be.
     summed = at.past or not counting.users_points
+    if fresh and summed:
+        raise _not_fresh()
+    work = period_boards.read(_doors(request), asked)
     return reply_to(if_none_match, await (_while_there(request, work) if summed else work))
 
 
@@ -150,9 +165,7 @@ async def any_range(
     ] = "exact",
     settlement: SettlementId = "",
     as_of: AsOf = "",
-    fresh: Annotated[
-        bool, Query(description="refused here: ./lakeboard board … --fresh ingests first")
-    ] = False,
+    fresh: Fresh = False,
     explain: Explain = False,
     subject: Subject = "user",
     measure: Measure = "points",
@@ -169,11 +182,7 @@ async def any_range(
     if parsed.kind not in ("global", "quiz", "tag"):
         raise period_boards.no_such_board(parsed)
     if fresh:
-        raise BadInput(
-            "invalid_field",
-            "fresh: an api process does not ingest; an answer from before an ingest would not be fresh",
-            next_step="./lakeboard board SCOPE --from T --to T --fresh",
-        )
+        raise _not_fresh()
     doors = _doors(request)
     own_zone = await live_boards.zone_of_scope(doors.connections, parsed)
     read_in = zone_of(zone).key if zone else own_zone

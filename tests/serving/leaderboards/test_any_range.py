@@ -231,6 +231,12 @@ def test_what_a_range_cannot_be(api: ApiProcess, record: Recorded) -> None:
     assert ("subject=question", True) == (word["next_step"], "word" in word["detail"])
     unnamed = ask(api, "global", "2024-04-01", "2024-04-02", subject="question", users="w1")
     assert (422, "invalid_id") == (unnamed.status_code, unnamed.json()["code"])
+    for where, more in (
+        ("", {"from": "2024-04-01", "to": "2024-04-02"}),
+        ("/daily/current", {"measure": "plays"}),
+    ):
+        stale = httpx.get(f"{api.url}/v1/leaderboards/global{where}", params={**more, "fresh": True})
+        assert (422, "./lakeboard board … --fresh") == (stale.status_code, stale.json()["next_step"])
     ever = httpx.get(f"{api.url}/v1/leaderboards/global/all_time/current", params={"measure": "plays"})
     assert (422, "unknown_period") == (ever.status_code, ever.json()["code"])
     reply = httpx.get(f"{api.url}/v1/leaderboards/global", params={"from": "2024-04-01"})
