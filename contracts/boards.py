@@ -7,7 +7,7 @@ from datetime import date
 
 from contracts import names
 from contracts.errors import BadInput
-from contracts.identity import valid_id
+from contracts.identity import checked_id, valid_id
 from contracts.periods import ENDING_PERIODS, EPOCH_DAY, period_start, span
 from contracts.ranking import PERIOD_TICK_US
 
@@ -37,6 +37,48 @@ class Scope:
         raise BadInput(
             "unknown_scope", f"{text[:80]!r} is not a scope", next_step="write global, quiz:ID or session:ID"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """What a board counts: whose (subject) and what (measure). Redis and `rankings` have users' points alone."""
+
+    subject: str = "user"
+    measure: str = "points"
+
+    @property
+    def users_points(self) -> bool:
+        return (self.subject, self.measure) == ("user", "points")
+
+    @staticmethod
+    def parse(subject: str, measure: str) -> Counting:
+        """Raises BadInput(invalid_field) for what is not a subject or measure, and for words."""
+        if subject == "word":
+            raise BadInput(
+                "invalid_field",
+                "subject: an answer names its question; which word that asks for is not part of it",
+                next_step="subject=question",
+            )
+        if subject not in SUBJECTS:
+            raise BadInput("invalid_field", f"subject: {subject[:40]!r} is not user, quiz or question")
+        if measure not in MEASURES:
+            raise BadInput("invalid_field", f"measure: {measure[:40]!r} is not points, plays or misses")
+        return Counting(subject, measure)
+
+    def checked_id(self, text: str, field: str) -> str:
+        """A subject's id: of a user or quiz, or QUIZ/QUESTION, as quizzes number their own questions.
+
+        Raises BadInput(invalid_id).
+        """
+        if self.subject != "question":
+            return checked_id(text, field)
+        quiz, separator, question = text.partition("/")
+        if not (separator and valid_id(quiz) and valid_id(question)):
+            raise BadInput("invalid_id", f"{field} {text[:80]!r} must be QUIZ/QUESTION")
+        return text
+
+
+USERS_POINTS = Counting()
 
 
 @dataclass(frozen=True, slots=True)

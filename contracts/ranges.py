@@ -31,12 +31,16 @@ DAYS_MAX = 3_660
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One piece of a range and its source: a whole month (its first day), a whole day, or an edge (neither)."""
+    """One piece of a range and its source: a whole month (its first day), a whole day, or an edge (neither).
+
+    zone: whose days those are, where a board is made of several zones' days; else "".
+    """
 
     source: str
     span: Span
     day: date | None = None
     month: date | None = None
+    zone: str = ""
 
 
 def parse_bound(text: str, zone: str) -> int:

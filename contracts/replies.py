@@ -18,7 +18,11 @@ MAX_USERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row. `reached_at` is ISO 8601 UTC with ms and Z, null at 0 points; `name` null if unknown."""
+    """One row. `reached_at` is ISO 8601 UTC with ms and Z, null at 0 points; `name` null if unknown.
+
+    Where a reply's subject is not the user, `user_id` is the subject's id; where its measure is plays or misses, `points`
+    is their count and `reached_at` null.
+    """
 
     rank: int
     user_id: str
@@ -117,6 +121,7 @@ class BoardReply:
     """A board's page: the top k, the asking user's row, m above and below it (the user included), several users' ranks.
 
     A range has period `range`, and `start` and `end` are its instants; else `start` is a day and `end` null.
+    subject, measure: contracts.boards.Counting.
     """
 
     scope: str
@@ -129,6 +134,8 @@ class BoardReply:
     around: tuple[Entry, ...] = ()
     end: str | None = None
     ranks: tuple[UserRank, ...] = ()
+    subject: str = "user"
+    measure: str = "points"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""

@@ -6,93 +6,26 @@ sums need an order is lake/slices.py.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
 
-import duckdb
 import pyarrow as pa
-from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, LessThan
 
-from contracts.boards import Scope
 from contracts.correction_sql import text
-from contracts.corrections import Correction
-from contracts.errors import BadInput, SystemMissing
-from contracts.periods import Span
 from contracts.replies import Bound, RangePage, Wanted
-from contracts.sampling import CONFIDENCE, bound_of, in_sample_sql
-from lake.counted import count_answers
+from contracts.sampling import BUCKETS, CONFIDENCE, bound_of, in_sample_sql
+from lake.counted import ROLLED_UP, SUMMED
+from lake.page_query import PageQuery, Sources, column_of, direct_bits, in_scope, inside, one_of
 from lake.slices import read_slices
-from lake.views import Lake, Scan
-
-# A query that needs more is refused by DuckDB instead of taking the machine.
-MEMORY_LIMIT = "2GB"
-Held = tuple[str, int, int | None]
-"""(user_id, points, reached_at_us) of a day that Redis holds."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """What a range is made of. snapshots: of one settlement, by table; None for answers is the current one."""
-
-    months: Sequence[date] = ()
-    days: Sequence[date] = ()
-    snapshots: Mapping[str, int] = field(default_factory=dict)
-    answers: Sequence[Span] = ()
-    answers_snapshot: int | None = None
-    held: Sequence[Held] = ()
-    corrections: Sequence[Correction] = ()
 
 
 @dataclass
-class RangeQuery:
-    """One query; `stop` ends it from another thread, within moments. fast: one of 64 buckets of users, scaled up."""
+class RangeQuery(PageQuery):
+    """One query of users' sums of a measure. fast: one of 64 buckets of users, scaled up."""
 
-    lake: Lake
-    scope: Scope
     zone: str
-    asked: Span
     sources: Sources
     fast: bool = False
-    _open: duckdb.DuckDBPyConnection | None = field(init=False, default=None)
-    _stopped: threading.Event = field(init=False, default_factory=threading.Event)
-    _scans: list[Scan] = field(init=False, default_factory=list)
-
-    @property
-    def _connection(self) -> duckdb.DuckDBPyConnection:
-        """Made in the thread that runs the query: it takes as long as a small read."""
-        if self._open is None:
-            self._open = duckdb.connect()
-            self._open.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
-            self._open.execute("SET preserve_insertion_order = false")  # only `rank` orders rows
-        return self._open
-
-    def stop(self) -> None:
-        """Interrupt what runs: `run` then raises."""
-        self._stopped.set()
-        if self._open is not None:
-            with suppress(duckdb.Error):  # closed: it has just ended
-                self._open.interrupt()
-
-    def run(self, wanted: Wanted) -> RangePage:
-        """The board's page.
-
-        Raises SystemMissing if HDFS is away or it was stopped, BadInput(range_too_large) if it needs too much memory,
-        BadInput(too_many_corrections), BadInput(unknown_settlement) if a snapshot has expired.
-        """
-        try:
-            return self._run(wanted)
-        except duckdb.OutOfMemoryException as error:
-            raise BadInput(
-                "range_too_large", f"the range needs more than {MEMORY_LIMIT} of memory"
-            ) from error
-        except duckdb.InterruptException as error:
-            raise SystemMissing("system_missing", "the query was stopped") from error
-        finally:
-            self._connection.close()
+    measure: str = "points"
 
     def _run(self, wanted: Wanted) -> RangePage:
         asked_for = {wanted.user_id, *wanted.users} - {""}
@@ -114,8 +47,10 @@ class RangeQuery:
         parts += ["SELECT user_no, points, reached_at_us FROM held_sums"] if self.sources.held else []
         if self.sources.answers or not parts:
             parts.append("SELECT user_no, points, reached_at_us FROM answer_sums")
-        if self._stopped.is_set():
-            raise duckdb.InterruptException("stopped before it began")
+        self._go_on()
+        # A sample's users lie wide apart: a table for all of them costs more than hashing a few.
+        rows = (self._rows + len(self.sources.held)) // (BUCKETS if self.fast else 1)
+        self._connection.execute(f"SET perfect_ht_threshold = {direct_bits(rows, self._threads)}")
         # One row per user. The users of rolled-up parts need no filter again: each part has left out its own.
         self._connection.execute(
             "CREATE TEMP TABLE sums AS SELECT user_no, CAST(sum(points) AS BIGINT) AS points, "
@@ -124,16 +59,8 @@ class RangeQuery:
             f"FROM ({' UNION ALL '.join(parts)}) GROUP BY user_no"
         )
         page, counted = read_slices(self._connection, self.asked.start_us, wanted, self.fast)
-        return RangePage(
-            page,
-            sum(scan.files for scan in self._scans),
-            sum(scan.bytes for scan in self._scans),
-            sum(scan.rows for scan in self._scans) + len(self.sources.held),
-            Bound(bound_of(counted), CONFIDENCE) if self.fast else None,
-        )
-
-    def _view(self, name: str, snapshot_id: int | None, where: BooleanExpression | None) -> None:
-        self._scans.append(self.lake.view(self._connection, name, snapshot_id, where))
+        bound = Bound(bound_of(counted), CONFIDENCE) if self.fast else None
+        return self._read(page, len(self.sources.held), bound)
 
     def _sampled(self, wanted_too: str) -> str:
         """The condition that leaves users out: none, or all but the sample and those who were asked for."""
@@ -147,22 +74,12 @@ class RangeQuery:
                 "CREATE TEMP TABLE answer_sums (user_no BIGINT, user_id VARCHAR, points BIGINT, reached_at_us BIGINT)"
             )
             return
-        low, high = min(one.start_us for one in spans), max(one.end_us for one in spans)
-        where = And(
-            GreaterThanOrEqual("occurred_at", _iso(low)),  # type: ignore[call-arg, arg-type]
-            LessThan("occurred_at", _iso(high)),  # type: ignore[call-arg, arg-type]
-        )
-        self._view("answers", self.sources.answers_snapshot, where)
-        count_answers(self._connection, self.sources.corrections)
-        inside = " OR ".join(
-            f"(occurred_at_us >= {one.start_us} AND occurred_at_us < {one.end_us})" for one in spans
-        )
+        self._view_counted(spans, self.sources)
         users = ", ".join(text(user) for user in sorted(asked_for))
         sampled = self._sampled(f"user_id IN ({users})" if users else "false")
         self._connection.execute(
-            "CREATE TEMP TABLE answer_sums AS SELECT user_no, min(user_id) AS user_id, "
-            "CAST(sum(points) AS BIGINT) AS points, max(occurred_at_us) FILTER (points > 0) AS reached_at_us "
-            f"FROM counted WHERE ({inside}) AND {_in_scope(self.scope)} AND {sampled} GROUP BY user_no"
+            f"CREATE TEMP TABLE answer_sums AS SELECT user_no, min(user_id) AS user_id, {SUMMED[self.measure]} "
+            f"FROM counted WHERE ({inside(spans)}) AND {in_scope(self.scope)} AND {sampled} GROUP BY user_no"
         )
 
     def _known_users(self) -> None:
@@ -201,38 +118,12 @@ class RangeQuery:
 
     def _rolled_up(self, name: str) -> str:
         """Rows of the months or days that are settled and whole; their sums by user are the caller's."""
-        column = "month" if name == "user_months" else "day"
-        starts = sorted(self.sources.months if name == "user_months" else self.sources.days)
+        starts = self.sources.starts(name)
         if not starts:
             return ""
-        where = And(
-            GreaterThanOrEqual(column, starts[0].isoformat()),  # type: ignore[call-arg, arg-type]
-            LessThan(column, (starts[-1] + timedelta(days=1)).isoformat()),  # type: ignore[call-arg, arg-type]
-        )
-        self._view(name, self.sources.snapshots[name], where)
+        self._view_roll_up(name, self.sources.snapshots[name], starts)
         sampled = self._sampled("user_no IN (SELECT user_no FROM asked_users)")
         return (
-            f"SELECT user_no, points, reached_at_us FROM {name} WHERE scope = {text(str(self.scope))} "
-            f"AND zone = {text(self.zone)} AND ({_one_of(column, starts)}) AND {sampled}"
+            f"SELECT user_no, {ROLLED_UP[self.measure]} FROM {name} WHERE scope = {text(str(self.scope))} "
+            f"AND zone = {text(self.zone)} AND ({one_of(column_of(name), starts)}) AND {sampled}"
         )
-
-
-def _one_of(column: str, starts: Sequence[date]) -> str:
-    """A date is one of these, said by runs: the filter prunes files, and a run costs two comparisons."""
-    runs: list[tuple[date, date]] = []
-    for start in starts:
-        if runs and start - runs[-1][1] == timedelta(days=1):
-            runs[-1] = (runs[-1][0], start)
-        else:
-            runs.append((start, start))
-    return " OR ".join(f"{column} BETWEEN DATE '{low}' AND DATE '{high}'" for low, high in runs)
-
-
-def _in_scope(scope: Scope) -> str:
-    if scope.kind == "quiz":
-        return f"quiz_id = {text(scope.id)}"
-    return f"list_contains(skill_tags, {text(scope.id)})" if scope.kind == "tag" else "true"
-
-
-def _iso(instant_us: int) -> str:
-    return (_EPOCH + timedelta(microseconds=instant_us)).isoformat()

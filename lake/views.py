@@ -61,13 +61,16 @@ def snapshot_files(
     return [task.file.file_path for task in tasks], Scan(len(tasks), size, rows)
 
 
-def parquet(paths: Sequence[str], evolved: bool = True) -> str:
+def parquet(paths: Sequence[str], footers_first: bool = True) -> str:
     """Files of one table as a relation of DuckDB's; a column added later is null in the files before it.
 
-    evolved: whether the table ever had other columns; if not, the footers of all files need not be read first.
+    footers_first: needed where the table ever had other columns, and where the planner is to know the columns' least and
+    greatest values; else the footers of all files need not be read before the query.
     """
     quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    return f"read_parquet([{quoted}], union_by_name = {str(evolved).lower()}, hive_partitioning = false)"
+    return (
+        f"read_parquet([{quoted}], union_by_name = {str(footers_first).lower()}, hive_partitioning = false)"
+    )
 
 
 class Lake:
@@ -129,17 +132,19 @@ class Lake:
         name: str,
         snapshot_id: int | None = None,
         where: BooleanExpression | None = None,
+        bounds: bool = False,
     ) -> Scan:
         """Make the view `name` over a snapshot's files; an empty table becomes an empty view with its columns.
 
-        where: files that cannot hold such rows are not fetched; the query still has to filter.
+        where: files that cannot hold such rows are not fetched; the query still has to filter. bounds: whether the query
+        gains from columns' least and greatest values.
         """
         paths, scan = self.listed(name, snapshot_id, where)
         if not paths:
             connection.register(name, schema_to_pyarrow(self.tables.load(name).schema()).empty_table())
             return scan
-        evolved = len(self.tables.load(name).schemas()) > 1
-        connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {parquet(paths, evolved)}")
+        footers_first = bounds or len(self.tables.load(name).schemas()) > 1
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {parquet(paths, footers_first)}")
         return scan
 
     def open(self, snapshots: Mapping[str, int] | None = None) -> duckdb.DuckDBPyConnection:

@@ -32,6 +32,8 @@ BOARD: dict[str, Any] = {
     "around": [ENTRY],
     "end": None,
     "ranks": [{"user_id": "u_8Zt", "entry": ENTRY}, {"user_id": "u_none", "entry": None}],
+    "subject": "user",
+    "measure": "points",
 }
 RANGE: dict[str, Any] = {
     **BOARD,
@@ -54,6 +56,7 @@ RANGE: dict[str, Any] = {
                 "to": "2026-03-01T00:00:00.000Z",
                 "day": "2026-02-28",
                 "month": None,
+                "zone": None,
             }
         ],
         "files": 1,

@@ -27,14 +27,20 @@ REMEMBERED_ZONES = 100_000
 RULES_FOR_S = 10.0
 
 
-async def names_of(connections: Connections, user_ids: Iterable[str]) -> dict[str, str]:
-    """user_id → name from Postgres; empty while it is down, since a board without names is still the board."""
-    wanted = sorted(set(user_ids))
-    if not wanted:
+_NAMES = {
+    "user": "select user_id, name from users where user_id = any(%s)",
+    "quiz": "select quiz_id, title from quizzes where quiz_id = any(%s)",
+}
+
+
+async def names_of(connections: Connections, ids: Iterable[str], subject: str = "user") -> dict[str, str]:
+    """id → name (a quiz' title; questions have none) from Postgres; empty while it is down: it is still the board."""
+    wanted = sorted(set(ids))
+    if not wanted or subject not in _NAMES:
         return {}
     try:
         async with connections.sql() as sql:
-            found = await sql.execute("select user_id, name from users where user_id = any(%s)", [wanted])
+            found = await sql.execute(_NAMES[subject], [wanted])
             return {row[0]: row[1] for row in await found.fetchall() if row[1]}
     except (LakeboardError, psycopg.Error):
         return {}

@@ -1,4 +1,7 @@
-"""The board of a period: from Redis while it lives, from `rankings` once it is settled, from the lake as of the past."""
+"""The board of a period: from Redis while it lives, from `rankings` once it is settled, from the lake as of the past.
+
+Both have users' points alone; any other board of a period is the range of its span.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 
 import redis.exceptions
 
-from contracts.boards import Board, Scope
+from contracts.boards import USERS_POINTS, Board, Counting, Scope
 from contracts.errors import BadInput, LakeboardError, SystemMissing, problem
 from contracts.periods import FOREVER_US, Span, parse_start, span
 from contracts.ranges import REDIS, Part
@@ -39,6 +42,7 @@ class AskedBoard:
     wanted: Wanted
     at: At = NOW
     explain: bool = False
+    counting: Counting = USERS_POINTS
 
 
 async def read(doors: Doors, asked: AskedBoard) -> dict[str, Any]:
@@ -50,6 +54,9 @@ async def read(doors: Doors, asked: AskedBoard) -> dict[str, Any]:
     connections = doors.connections
     zone = await live_boards.zone_of_scope(connections, asked.scope)
     board = Board(asked.scope, asked.period, parse_start(asked.period, asked.start, now_us(), zone), zone)
+    if not asked.counting.users_points:
+        _bounded(board, "its users' points alone are counted for ever")
+        return await _summed(doors, asked, board, asked.at)
     if asked.at.past:
         return await _past(doors, asked, board)
     end_us = span(board.period, board.start, zone).end_us
@@ -75,10 +82,7 @@ async def read(doors: Doors, asked: AskedBoard) -> dict[str, Any]:
 
 async def _past(doors: Doors, asked: AskedBoard, board: Board) -> dict[str, Any]:
     """The board as a settlement left it: as it was published, or from the lake of that time, never from Redis."""
-    if board.period == "all_time":
-        raise BadInput(
-            "unknown_period", "all-time boards are never published", next_step="ask for a range with as_of"
-        )
+    _bounded(board, "all-time boards are never published")
     connections = doors.connections
     named = asked.at.settlement
     newest = "" if named else (await publications.publication(connections, asked.at)).id
@@ -87,13 +91,23 @@ async def _past(doors: Doors, asked: AskedBoard, board: Board) -> dict[str, Any]
         return await settled_boards.read_board(
             connections, doors.desk.pages, board, found, asked.wanted, asked.explain
         )
+    return await _summed(doors, asked, board, At(newest))
+
+
+async def _summed(doors: Doors, asked: AskedBoard, board: Board, at: At) -> dict[str, Any]:
+    """The board as the range of its span, summed from the lake."""
     whole = span(board.period, board.start, board.zone)
-    reply = await planner.read_range(
-        connections,
-        doors.desk,
-        planner.Asked(board.scope, board.zone, whole, asked.wanted, At(newest), explain=asked.explain),
+    ranged = planner.Asked(
+        board.scope, board.zone, whole, asked.wanted, at, explain=asked.explain, counting=asked.counting
     )
+    reply = await planner.read_range(doors.connections, doors.desk, ranged)
     return {**reply, "period": board.period, "start": str(board.start), "end": None}
+
+
+def _bounded(board: Board, why_not: str) -> None:
+    """Raises BadInput(unknown_period) for all time."""
+    if board.period == "all_time":
+        raise BadInput("unknown_period", why_not, next_step="ask for a range: ?from=…&to=…")
 
 
 async def _session(doors: Doors, asked: AskedBoard) -> dict[str, Any]:
@@ -101,6 +115,10 @@ async def _session(doors: Doors, asked: AskedBoard) -> dict[str, Any]:
         raise BadInput("unknown_period", "a session's board is all_time", next_step="use all_time/current")
     if asked.at.past:
         raise BadInput("unknown_settlement", "sessions' boards are never published", status=404)
+    if not asked.counting.users_points:
+        raise BadInput(
+            "invalid_field", "a session's board is of its users' points", next_step="ask for quiz:ID"
+        )
     connections = doors.connections
     session = await live_boards.session_of(connections, doors.answering, asked.scope.id)
     board = Board(asked.scope, asked.period, parse_start(asked.period, asked.start, now_us()), session.zone)

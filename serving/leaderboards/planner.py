@@ -1,6 +1,7 @@
 """A board over any range: each month or day taken whole from one source, said in the reply (CONTRACTS D5).
 
-contracts/ranges.py decides, lake/ranges.py sums, this gathers: what is settled, what Redis keeps, whole day boards.
+contracts/ranges.py decides, lake/ranges.py and lake/subjects.py sum, this gathers: what is settled, what Redis keeps,
+whole day boards. Redis has users' points alone: plays, misses, quizzes and questions come from the lake.
 A range that is a settled day, week or month is answered from `rankings` by serving/leaderboards/settled_boards.
 """
 
@@ -9,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
 from contracts import ranges
-from contracts.boards import Board, Scope
+from contracts.boards import USERS_POINTS, Board, Counting, Scope
 from contracts.errors import BadInput, Retryable, SystemMissing
 from contracts.periods import Span, iso_ms, span
 from contracts.ranges import ANSWERS, REDIS, SETTLED_SOURCES, USER_DAYS, USER_MONTHS, Part, Settled
@@ -28,7 +29,7 @@ from serving.sessions.store import now_us
 
 # A caller who waits longer should be told.
 RANGE_WAIT_S = 30.0
-# Queries at once a process: each takes a core and up to lake.ranges.MEMORY_LIMIT.
+# Queries at once a process: each takes a core and up to lake.page_query.MEMORY_LIMIT.
 AT_ONCE = 2
 # How many may wait for those; the rest are told at once.
 WAITING = 20
@@ -51,11 +52,21 @@ class Asked:
     at: At = NOW
     fast: bool = False
     explain: bool = False
+    counting: Counting = USERS_POINTS
 
     @property
     def has_boards(self) -> bool:
         """Whether its scope has boards of its own: days in Redis, user-days in the lake."""
         return self.scope.kind in ("global", "quiz")
+
+    @property
+    def in_redis(self) -> bool:
+        return self.has_boards and self.counting.users_points
+
+    @property
+    def rolled_up(self) -> bool:
+        """Whether the lake has sums of it by day: of users, and of quizzes in the roll-ups of their own scopes."""
+        return self.has_boards and self.counting.subject in ("user", "quiz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +145,8 @@ async def read_range(connections: Connections, desk: Desk, asked: Asked) -> dict
     began, now = time.monotonic(), now_us()
     planned = await _plan(connections, asked)
     read = await _page(connections, desk, asked, planned)
-    page = read.page.named(await live_boards.names_of(connections, read.page.user_ids()))
+    known = await live_boards.names_of(connections, read.page.user_ids(), asked.counting.subject)
+    page = read.page.named(known)
     rules = await live_boards.rules_of(connections, asked.scope.id if asked.scope.kind == "quiz" else None)
     reply = BoardReply(
         scope=str(asked.scope),
@@ -147,6 +159,8 @@ async def read_range(connections: Connections, desk: Desk, asked: Asked) -> dict
         me=page.me,
         around=page.around,
         ranks=page.ranks,
+        subject=asked.counting.subject,
+        measure=asked.counting.measure,
     ).to_dict()
     if asked.explain:
         reply["explain"] = settled_boards.explained(planned.parts, read, time.monotonic() - began)
@@ -155,27 +169,26 @@ async def read_range(connections: Connections, desk: Desk, asked: Asked) -> dict
 
 async def _plan(connections: Connections, asked: Asked) -> Planned:
     """Which source each part of the range has."""
-    days, _ = ranges.split(asked.span, asked.zone)
     has_lake = settled_boards.has_lake(connections.settings)
-    of, settled = Publication(), Settled()
+    of = Publication()
     if asked.at.past or has_lake:
         of = await publications.publication(connections, asked.at)
-        if days and asked.has_boards:
-            settled = await publications.settled_of(connections, of, asked.zone, days[0], days[-1])
-    kept: frozenset[date] = frozenset()
-    if asked.has_boards and not of.past:
-        kept = await _kept_days(connections, asked.zone, [day for day in days if day not in settled.days])
-    parts = ranges.plan(asked.span, asked.zone, settled, kept.__contains__)
+    parts: list[Part] = []
+    for zone in await _zones(connections, asked):
+        own = await _parts(connections, asked, of, zone or asked.zone)
+        parts += [replace(part, zone=zone) for part in own]
+    parts.sort(key=lambda part: part.span.start_us)
     if not has_lake and any(part.source != REDIS for part in parts):
+        told = "whole days that Redis keeps" if asked.counting.users_points else "users' points"
         raise BadInput(
             "board_not_kept",
-            f"profile {connections.settings.profile} has no lake: only whole days that Redis keeps can be told",
+            f"profile {connections.settings.profile} has no lake: only {told} can be told",
             status=404,
             next_step="./lakeboard up --profile full",
         )
     if all(part.source != ANSWERS for part in parts):
         return Planned(parts, of)
-    lake = settled_boards.the_lake(connections.settings)
+    lake = await settled_boards.opened(connections.settings)
     if not of.past:
         return Planned(parts, of, *await settled_boards.bounded(lake.current, "answers"))
     snapshot = of.snapshots.get("answers")
@@ -184,6 +197,31 @@ async def _plan(connections: Connections, asked: Asked) -> Planned:
     return Planned(
         parts, of, snapshot, await settled_boards.bounded(lake.committed_at_us, "answers", snapshot)
     )
+
+
+async def _zones(connections: Connections, asked: Asked) -> list[str]:
+    """The zones whose days the board is made of; [""] if it is the scope's own alone.
+
+    A quiz' roll-ups are by days of the quiz' zone, so that a board of quizzes has each range cut in each zone.
+    """
+    if asked.counting.subject != "quiz" or not asked.rolled_up:
+        return [""]
+    if asked.scope.kind == "quiz":
+        return [asked.zone]
+    async with connections.sql() as sql:
+        found = await sql.execute("select distinct zone from quizzes order by zone")
+        return [row[0] for row in await found.fetchall()]
+
+
+async def _parts(connections: Connections, asked: Asked, of: Publication, zone: str) -> list[Part]:
+    """The parts of a range by the days of one zone."""
+    days, _ = ranges.split(asked.span, zone)
+    settled, kept = Settled(), frozenset[date]()
+    if days and asked.rolled_up:
+        settled = await publications.settled_of(connections, of, zone, days[0], days[-1])
+    if asked.in_redis and not of.past:
+        kept = await _kept_days(connections, zone, [day for day in days if day not in settled.days])
+    return ranges.plan(asked.span, zone, settled, kept.__contains__)
 
 
 async def _page(connections: Connections, desk: Desk, asked: Asked, planned: Planned) -> RangePage:
@@ -206,7 +244,8 @@ def _key(asked: Asked, planned: Planned) -> Hashable:
     snapshots = tuple((name, of.snapshots[name]) for name in names)
     edges = planned.answers_snapshot, tuple(one.correction_id for one in of.corrections)
     return (
-        (asked.scope, asked.zone, asked.span, asked.wanted, asked.fast, snapshots, tuple(planned.parts)),
+        (asked.scope, asked.zone, asked.span, asked.wanted, asked.fast, asked.counting),
+        (snapshots, tuple(planned.parts)),
         edges if ANSWERS in planned.used else None,
     )
 
@@ -230,24 +269,39 @@ async def _query(connections: Connections, asked: Asked, planned: Planned, held:
             status=404,
             next_step="ask for accuracy=exact, or ./lakeboard up --profile full",
         )
-    lake_ranges = settled_boards.room("lake.ranges")
-    sources = lake_ranges.Sources(
-        months=[part.month for part in planned.of(USER_MONTHS)],
-        days=[part.day for part in planned.of(USER_DAYS)],
-        snapshots=planned.publication.snapshots,
-        answers=ranges.spans_of(planned.parts, ANSWERS) if planned.answers_snapshot else (),
-        answers_snapshot=planned.answers_snapshot,
-        held=held,
-        corrections=planned.publication.corrections,
-    )
-    lake = settled_boards.the_lake(connections.settings)
-    query = lake_ranges.RangeQuery(lake, asked.scope, asked.zone, asked.span, sources, asked.fast)
+    query = _query_of(await settled_boards.opened(connections.settings), asked, planned, held)
     try:
         found: RangePage = await settled_boards.bounded(query.run, asked.wanted, seconds=RANGE_WAIT_S)
         return found
     except (asyncio.CancelledError, SystemMissing):
         query.stop()
         raise
+
+
+def _query_of(lake: Any, asked: Asked, planned: Planned, held: Sequence[Held]) -> Any:
+    """The lake's query of a plan: of users, or of quizzes or questions."""
+    made_of = settled_boards.room("lake.page_query").Sources
+
+    def sources(zone: str) -> Any:
+        mine = [part for part in planned.parts if part.zone == zone]
+        return made_of(
+            months=[part.month for part in mine if part.source == USER_MONTHS],
+            days=[part.day for part in mine if part.source == USER_DAYS],
+            snapshots=planned.publication.snapshots,
+            answers=ranges.spans_of(mine, ANSWERS) if planned.answers_snapshot else (),
+            answers_snapshot=planned.answers_snapshot,
+            held=held,
+            corrections=planned.publication.corrections,
+        )
+
+    if asked.counting.subject == "user":
+        query = settled_boards.room("lake.ranges").RangeQuery
+        return query(
+            lake, asked.scope, asked.span, asked.zone, sources(""), asked.fast, asked.counting.measure
+        )
+    by_zone = {zone: sources(zone) for zone in {part.zone: None for part in planned.parts}}
+    query = settled_boards.room("lake.subjects").SubjectQuery
+    return query(lake, asked.scope, asked.span, asked.counting, by_zone)
 
 
 def _page_of(asked: Asked, held: Sequence[Held]) -> BoardPage:

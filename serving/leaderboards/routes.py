@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI, Header, Query, Request
 from starlette.responses import Response
 
 from contracts import ranges
-from contracts.boards import Board, Scope
+from contracts.boards import MEASURES, Board, Counting, Scope
 from contracts.errors import BadInput, Retryable
 from contracts.identity import checked_id
 from contracts.periods import zone_of
@@ -32,21 +32,42 @@ BOARDS_AT_ONCE = 8
 K = Annotated[int, Query(ge=0, le=MAX_K)]
 M = Annotated[int, Query(ge=0, le=MAX_M)]
 Users = Annotated[
-    str, Query(description=f"ids of users whose ranks to tell, with commas; at most {MAX_USERS}")
+    str, Query(description=f"ids of subjects whose ranks to tell, with commas; at most {MAX_USERS}")
+]
+Around = Annotated[str, Query(description="id of a subject to show with its neighbours")]
+Subject = Annotated[
+    str,
+    Query(
+        description="who is ranked; a question's id is QUIZ/QUESTION. All but user come from the lake",
+        json_schema_extra={"enum": ["user", "quiz", "question"]},
+    ),
+]
+Measure = Annotated[
+    str,
+    Query(
+        description="what is counted (plays: answers, misses: wrong ones). All but points come from the lake",
+        json_schema_extra={"enum": list(MEASURES)},
+    ),
 ]
 SettlementId = Annotated[
     str, Query(pattern=r"^([1-9][0-9]{0,17})?$", description="as this settlement left it")
 ]
 AsOf = Annotated[str, Query(description="as it was published at this instant")]
 Explain = Annotated[bool, Query(description="say where it comes from, and what reading took")]
+Fresh = Annotated[
+    bool,
+    Query(description="ingest first: refused for what the lake sums, ./lakeboard board … --fresh does it"),
+]
 IfNoneMatch = Annotated[str, Header(description="ETags that the caller has: 304 if one is still the reply's")]
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """The turns of range queries and the kept pages are the process' own."""
+    """The turns of range queries and the kept pages are the process' own; the lake's libraries come in the background."""
     app.state.desk = planner.Desk()
+    warm_up = asyncio.create_task(settled_boards.warm_up(app.state.connections.settings))
     yield
+    warm_up.cancel()
 
 
 def _doors(request: Request) -> Doors:
@@ -54,14 +75,23 @@ def _doors(request: Request) -> Doors:
     return Doors(state.connections, state.answering, state.desk)
 
 
-def _wanted(k: int, around: str, m: int, users: str) -> Wanted:
+def _wanted(k: int, around: str, m: int, users: str, counting: Counting) -> Wanted:
     """Raises BadInput(invalid_id, invalid_field)."""
     if around:
-        checked_id(around, "around")
-    listed = tuple(dict.fromkeys(checked_id(user, "users") for user in users.split(","))) if users else ()
+        counting.checked_id(around, "around")
+    ids = users.split(",") if users else []
+    listed = tuple(dict.fromkeys(counting.checked_id(one, "users") for one in ids))
     if len(listed) > MAX_USERS:
         raise BadInput("invalid_field", f"users: {len(listed)} ids; one call may name {MAX_USERS}")
     return Wanted(k, around, m, listed)
+
+
+def _not_fresh() -> BadInput:
+    return BadInput(
+        "invalid_field",
+        "fresh: an api process does not ingest; an answer from before an ingest would not be fresh",
+        next_step="./lakeboard board … --fresh",
+    )
 
 
 def _at(settlement: str, as_of: str) -> At:
@@ -87,20 +117,27 @@ async def leaderboard(
     start: str,
     request: Request,
     k: K = DEFAULT_K,
-    around: str = "",
+    around: Around = "",
     m: M = DEFAULT_M,
     users: Users = "",
     settlement: SettlementId = "",
     as_of: AsOf = "",
+    fresh: Fresh = False,
     explain: Explain = False,
+    subject: Subject = "user",
+    measure: Measure = "points",
     if_none_match: IfNoneMatch = "",
 ) -> Response:
     """From Redis while the period runs, from the lake once it is settled; never less than was asked for."""
-    at = _at(settlement, as_of)
-    asked = AskedBoard(Scope.parse(scope), period, start, _wanted(k, around, m, users), at, explain)
+    at, counting = _at(settlement, as_of), Counting.parse(subject, measure)
+    wanted = _wanted(k, around, m, users, counting)
+    asked = AskedBoard(Scope.parse(scope), period, start, wanted, at, explain, counting)
+    # Only a board that the lake sums may take more than a page's time; others are as fresh as they can be.
+    summed = at.past or not counting.users_points
+    if fresh and summed:
+        raise _not_fresh()
     work = period_boards.read(_doors(request), asked)
-    # Only a board of the past may take more than a page's time.
-    return reply_to(if_none_match, await (_while_there(request, work) if at.past else work))
+    return reply_to(if_none_match, await (_while_there(request, work) if summed else work))
 
 
 @router.get(
@@ -120,7 +157,7 @@ async def any_range(
     to: Annotated[str, Query(description="exclusive; an instant, or a day")],
     zone: Annotated[str, Query(description="IANA zone that days are read in; default: the scope's")] = "",
     k: K = DEFAULT_K,
-    around: str = "",
+    around: Around = "",
     m: M = DEFAULT_M,
     users: Users = "",
     accuracy: Annotated[
@@ -128,28 +165,29 @@ async def any_range(
     ] = "exact",
     settlement: SettlementId = "",
     as_of: AsOf = "",
-    fresh: Annotated[
-        bool, Query(description="refused here: ./lakeboard board … --fresh ingests first")
-    ] = False,
+    fresh: Fresh = False,
     explain: Explain = False,
+    subject: Subject = "user",
+    measure: Measure = "points",
     if_none_match: IfNoneMatch = "",
 ) -> Response:
     """Each month or day whole from one source: what is published, else Redis, else the answers of the last ingest."""
-    wanted, at = _wanted(k, around, m, users), _at(settlement, as_of)
+    counting = Counting.parse(subject, measure)
+    wanted, at = _wanted(k, around, m, users, counting), _at(settlement, as_of)
+    if accuracy == "fast" and counting.subject != "user":
+        raise BadInput(
+            "invalid_field", f"accuracy: an estimate is of users; a {subject} is summed over all of them"
+        )
     parsed = Scope.parse(scope)
     if parsed.kind not in ("global", "quiz", "tag"):
         raise period_boards.no_such_board(parsed)
     if fresh:
-        raise BadInput(
-            "invalid_field",
-            "fresh: an api process does not ingest; an answer from before an ingest would not be fresh",
-            next_step="./lakeboard board SCOPE --from T --to T --fresh",
-        )
+        raise _not_fresh()
     doors = _doors(request)
     own_zone = await live_boards.zone_of_scope(doors.connections, parsed)
     read_in = zone_of(zone).key if zone else own_zone
     span = ranges.checked(ranges.parse_bound(from_, read_in), ranges.parse_bound(to, read_in))
-    asked = planner.Asked(parsed, own_zone, span, wanted, at, accuracy == "fast", explain)
+    asked = planner.Asked(parsed, own_zone, span, wanted, at, accuracy == "fast", explain, counting)
     return reply_to(if_none_match, await _while_there(request, _range(doors, asked)))
 
 
@@ -157,7 +195,7 @@ async def _range(doors: Doors, asked: planner.Asked) -> dict[str, Any]:
     """The reply of a range, from `rankings` where it is a settled period. An estimate is one because it was asked for."""
     connections = doors.connections
     period = ranges.equal_period(asked.span, asked.zone)
-    if period and asked.has_boards and not asked.fast and settled_boards.has_lake(connections.settings):
+    if period and asked.in_redis and not asked.fast and settled_boards.has_lake(connections.settings):
         board = Board(asked.scope, *period, asked.zone)
         newest = (await publications.publication(connections, asked.at)).id if asked.at.past else ""
         found = await publications.published(connections, board, newest=newest)

@@ -1,6 +1,7 @@
 """Boards of settled periods, from the lake's rankings at the settlement's snapshot, in the one reply shape.
 
-The lake is imported when it is first asked: profile `live` has neither its libraries nor its data.
+The lake is imported on a thread, soon after the process is ready or when it is first asked: its libraries take seconds,
+and the loop has players. Profile `live` has neither libraries nor data.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +30,22 @@ from serving.leaderboards.kept_pages import KeptPages
 from serving.leaderboards.live_boards import names_of
 from serving.leaderboards.publications import Published
 
+LOG = logging.getLogger(__name__)
 _LAKES: dict[str, Any] = {}
+# What pages are read with. The first brings pyiceberg, the second DuckDB and pyarrow: between them one can stop.
+_ROOMS = (
+    "lake.iceberg",
+    "lake.views",
+    "lake.rankings",
+    "lake.ranges",
+    "lake.subjects",
+    "lake.changes",
+    "lake.archived",
+)
+# The process' own start comes first: nothing else is awaited by whoever started it.
+WARM_UP_AFTER_S = 2.0
+# Importing takes 2 s alone and ten times that where other processes have the machine.
+IMPORT_WAIT_S = 60.0
 # A page is read in well under a second; a caller who waits longer should be told.
 LAKE_WAIT_S = 15.0
 # Threads of their own: readers that hang on HDFS must not take those of the rest of the process.
@@ -56,6 +74,41 @@ def room(name: str) -> Any:
     return importlib.import_module(name)
 
 
+def _import_rooms(stop: threading.Event | None = None) -> None:
+    for name in _ROOMS:
+        if stop is None or not stop.is_set():
+            room(name)
+
+
+async def warm_up(settings: Settings) -> None:
+    """Import what reads the lake, so that the first page does not; cancelled with the process, which waits for a part."""
+    if not has_lake(settings):
+        return
+    await asyncio.sleep(WARM_UP_AFTER_S)
+    began, stop = time.monotonic(), threading.Event()
+    try:
+        await bounded(_import_rooms, stop, seconds=IMPORT_WAIT_S)
+    except (ImportError, SystemMissing) as error:
+        # Whoever asks for a page is told; play needs none of it.
+        LOG.warning("lake_not_imported error=%r", error)
+        return
+    finally:
+        stop.set()
+    LOG.info("lake_imported elapsed_ms=%d", (time.monotonic() - began) * 1000)
+
+
+async def opened(settings: Settings) -> Any:
+    """The process' one lake, imported and made on a thread if it is not there yet. Raises SystemMissing."""
+    if settings.lake_warehouse not in _LAKES:
+
+        def make() -> Any:
+            _import_rooms()
+            return the_lake(settings)
+
+        await bounded(make, seconds=IMPORT_WAIT_S)
+    return _LAKES[settings.lake_warehouse]
+
+
 async def bounded(read: Callable[..., Any], *arguments: Any, seconds: float = LAKE_WAIT_S) -> Any:
     """`read` on a thread of the lake's own, for a bounded time. Raises SystemMissing if HDFS or the catalog is away."""
     call = asyncio.get_running_loop().run_in_executor(_READERS, read, *arguments)
@@ -81,9 +134,9 @@ async def read_page(
     key = ("rankings", found.snapshot_id, board, wanted)
     page = pages.get(key)
     if page is None:
-        read = room("lake.rankings").read
+        lake = await opened(settings)
         place = (str(board.scope), board.period, board.start)
-        page = await bounded(read, the_lake(settings), found.snapshot_id, *place, wanted)
+        page = await bounded(room("lake.rankings").read, lake, found.snapshot_id, *place, wanted)
         pages.put(key, page)
     return page
 
@@ -129,6 +182,7 @@ def explained(parts: Sequence[Part], read: RangePage, seconds: float) -> dict[st
                 "to": iso_ms(part.span.end_us),
                 "day": None if part.day is None else str(part.day),
                 "month": None if part.month is None else str(part.month),
+                "zone": part.zone or None,
             }
             for part in parts
         ],

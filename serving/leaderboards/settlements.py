@@ -128,7 +128,7 @@ async def settlement(
         ]
     moved: list[dict[str, Any]] = []
     if row[8] and limit and row[9] is not None and settled_boards.has_lake(connections.settings):
-        lake = settled_boards.the_lake(connections.settings)
+        lake = await settled_boards.opened(connections.settings)
         read = settled_boards.room("lake.changes").changes
         moved = await settled_boards.bounded(
             lambda: read(lake, row[9], settlement, scope=scope, user_id=user, limit=limit)

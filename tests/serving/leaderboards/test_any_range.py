@@ -8,14 +8,16 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
+import pyarrow as pa
 import pytest
 
 from contracts.periods import iso_ms
 from tests import model
 from tests.serving.api_process import ApiProcess
 from tests.serving.recorded import Recorded
-from tests.serving.relay_stack import arrivals
+from tests.serving.relay_stack import arrivals, wait_until
 from tests.small_lake import SmallLake
 
 pytestmark = pytest.mark.service
@@ -114,6 +116,81 @@ def assert_ranges(api: ApiProcess, answers: list[model.Answer], chance: random.R
     return sources
 
 
+# Whose, which measure: all that Redis and `rankings` do not have.
+COUNTINGS = [
+    (subject, measure)
+    for subject in ("user", "quiz", "question")
+    for measure in ("points", "plays", "misses")
+    if (subject, measure) != ("user", "points")
+]
+_IDS = {"user": "user_id", "quiz": "quiz_id", "question": "quiz_id || '/' || question_id"}
+_MEASURES = {
+    "points": "sum(CASE WHEN correct AND elapsed_ms <= 60000 THEN 500 + (500 * (60000 - elapsed_ms)) // 60000 ELSE 0 END)",
+    "plays": "count(*)",
+    "misses": "count(*) - count(*) FILTER (correct)",
+}
+
+
+def counted_table(answers: list[model.Answer]) -> duckdb.DuckDBPyConnection:
+    """The answers that count, as the table `counted` of a DuckDB."""
+    connection = duckdb.connect()
+    rows = [
+        {name: getattr(a, name) for name in model.Answer.__dataclass_fields__} for a in model.counted(answers)
+    ]
+    connection.register("taken", pa.Table.from_pylist(rows))
+    connection.execute("CREATE TABLE counted AS SELECT * FROM taken")
+    return connection
+
+
+def ranked_by_sql(
+    counted: duckdb.DuckDBPyConnection, counting: tuple[str, str], scope: str, low_us: int, high_us: int
+) -> list[tuple[Any, ...]]:
+    """A board as replies show it, by SQL of its own: points with their instant, plays and misses with none."""
+    subject, measure = counting
+    instant = "NULL"
+    if measure == "points":
+        # floored to whole seconds; a subject without points has none
+        scored = "correct AND elapsed_ms <= 60000"
+        instant = f"max(occurred_at_us) FILTER ({scored}) // 1000000 * 1000000"
+    found = counted.execute(
+        f"SELECT row_number() OVER (ORDER BY value DESC, reached ASC NULLS LAST, id::BLOB DESC), id, value, reached FROM ("
+        f"SELECT {_IDS[subject]} AS id, ({_MEASURES[measure]})::BIGINT AS value, {instant} AS reached FROM counted "
+        f"WHERE occurred_at_us >= {low_us} AND occurred_at_us < {high_us} "
+        f"AND ('{scope}' = 'global' OR '{scope}' = 'quiz:' || quiz_id) GROUP BY 1) ORDER BY 1"
+    ).fetchall()
+    return [(place, one, value, None if at is None else iso_ms(at)) for place, one, value, at in found]
+
+
+def assert_countings(api: ApiProcess, answers: list[model.Answer], chance: random.Random) -> set[str]:
+    """Every subject and measure over a few ranges against SQL over the answers; the sources that were used."""
+    zones = {f"quiz:{a.quiz_id}": a.zone for a in answers} | {"global": "UTC"}
+    counted, sources = counted_table(answers), set()
+    for counting in COUNTINGS:
+        named = dict(zip(("subject", "measure"), counting, strict=True))
+        for scope in ("global", chance.choice(sorted(zones))):
+            zone = zones[scope]
+            cut = chance.choice(list(ranges_of(chance, zone))[8:])
+            for low, high in (("2024-02-28", "2024-04-06"), ("2024-03-30", "2024-04-02"), cut):
+                body = ask(api, scope, low, high, explain=True, **named).raise_for_status().json()
+                rows = ranked_by_sql(counted, counting, scope, instant_of(low, zone), instant_of(high, zone))
+                assert rows == shown(body["entries"]), (SEED, counting, scope, low, high)
+                assert (len(rows), *counting) == (body["participants"], body["subject"], body["measure"])
+                assert "lake" == body["provenance"]["source"]
+                sources |= {f"{counting[0]} {part['source']}" for part in body["explain"]["parts"]}
+                if rows:
+                    row = chance.choice(rows)
+                    near = ask(api, scope, low, high, around=row[1], m=1, users=row[1], k=0, **named).json()
+                    assert rows[max(row[0] - 2, 0) : row[0] + 1] == shown(near["around"])
+                    assert [row] == shown([rank["entry"] for rank in near["ranks"]])
+        board = httpx.get(
+            f"{api.url}/v1/leaderboards/global/daily/2024-03-31", params={"k": 1000, **named}, timeout=60
+        )
+        bounds = (instant_of(day, "UTC") for day in ("2024-03-31", "2024-04-01"))
+        assert ranked_by_sql(counted, counting, "global", *bounds) == shown(board.json()["entries"])
+        assert ("daily", "2024-03-31") == (board.json()["period"], board.json()["start"])
+    return sources
+
+
 def test_ranges_equal_the_model(api: ApiProcess, record: Recorded, small_lake: SmallLake) -> None:
     chance = random.Random(SEED)
     answers = model.play(SEED, days=4, users=10, sessions=14)
@@ -122,10 +199,14 @@ def test_ranges_equal_the_model(api: ApiProcess, record: Recorded, small_lake: S
     small_lake.take()
     before = assert_ranges(api, arrivals(answers), chance)
     assert {"redis", "answers", "mixed", "lake"} <= before and "user_days" not in before
+    answered = {"user answers", "quiz answers", "question answers"}
+    assert answered == assert_countings(api, arrivals(answers), chance)
     middle = {(period, start) for _, period, start in small_lake.boards()} - {("daily", "2024-04-02")}
     small_lake.settle(leave_out={key for key in middle if key[1] == "2024-03-31"})
     after = assert_ranges(api, arrivals(answers), chance)
     assert {"user_days", "redis", "answers", "mixed", "rankings"} <= after
+    rolled_up = {f"{subject} user_{unit}" for subject in ("user", "quiz") for unit in ("days", "months")}
+    assert answered | rolled_up == assert_countings(api, arrivals(answers), chance)
 
 
 def test_what_a_range_cannot_be(api: ApiProcess, record: Recorded) -> None:
@@ -138,8 +219,38 @@ def test_what_a_range_cannot_be(api: ApiProcess, record: Recorded) -> None:
     assert (422, "wrong_start") == code("global", "1971-01-01", "2024-04-02")
     assert (422, "unknown_scope") == code("session:s1", "2024-04-01", "2024-04-02")
     assert (404, "unknown_quiz") == code("quiz:nobody", "2024-04-01", "2024-04-02")
+    for more in (
+        {"subject": "word"},
+        {"subject": "team"},
+        {"measure": "wins"},
+        {"subject": "quiz", "accuracy": "fast"},
+    ):
+        refused = ask(api, "global", "2024-04-01", "2024-04-02", **more)
+        assert (422, "invalid_field") == (refused.status_code, refused.json()["code"]), more
+    word = ask(api, "global", "2024-04-01", "2024-04-02", subject="word").json()
+    assert ("subject=question", True) == (word["next_step"], "word" in word["detail"])
+    unnamed = ask(api, "global", "2024-04-01", "2024-04-02", subject="question", users="w1")
+    assert (422, "invalid_id") == (unnamed.status_code, unnamed.json()["code"])
+    for where, more in (
+        ("", {"from": "2024-04-01", "to": "2024-04-02"}),
+        ("/daily/current", {"measure": "plays"}),
+    ):
+        stale = httpx.get(f"{api.url}/v1/leaderboards/global{where}", params={**more, "fresh": True})
+        assert (422, "./lakeboard board … --fresh") == (stale.status_code, stale.json()["next_step"])
+    ever = httpx.get(f"{api.url}/v1/leaderboards/global/all_time/current", params={"measure": "plays"})
+    assert (422, "unknown_period") == (ever.status_code, ever.json()["code"])
     reply = httpx.get(f"{api.url}/v1/leaderboards/global", params={"from": "2024-04-01"})
     assert (422, "missing_field") == (reply.status_code, reply.json()["code"])
+
+
+def has_duckdb(api: ApiProcess) -> bool:
+    """Whether the process has loaded DuckDB's library."""
+    return "duckdb" in Path(f"/proc/{api.child.pid}/maps").read_text()
+
+
+def test_the_lakes_libraries_are_there_before_anybody_asks(api: ApiProcess) -> None:
+    wait_until(lambda: has_duckdb(api), 90)
+    assert 200 == httpx.get(f"{api.url}/readyz").status_code
 
 
 def test_without_a_lake_whole_days_of_redis_are_told(record: Recorded, tmp_path: Path) -> None:
@@ -160,6 +271,12 @@ def test_without_a_lake_whole_days_of_redis_are_told(record: Recorded, tmp_path:
         cut = ask(api, "global", "2024-03-31T10:00:00Z", "2024-04-02")
         assert (404, "board_not_kept") == (cut.status_code, cut.json()["code"])
         assert "profile live" in cut.json()["detail"]
+        for subject, measure in COUNTINGS:
+            named = {"subject": subject, "measure": measure}
+            lacking = ask(api, "global", "2024-03-31", "2024-04-01", **named)
+            assert (404, "board_not_kept") == (lacking.status_code, lacking.json()["code"])
+            assert "profile live" in lacking.json()["detail"]
+        assert not has_duckdb(api)
     finally:
         api.stop()
 
@@ -171,7 +288,7 @@ def test_a_stopped_query_ends_and_a_large_one_is_refused(
     from contracts.errors import BadInput, SystemMissing
     from contracts.periods import Span
     from contracts.replies import Wanted
-    from lake import ranges
+    from lake import page_query, ranges
     from lake.views import Lake
 
     answers = model.play(83, users=30, sessions=9)
@@ -182,13 +299,13 @@ def test_a_stopped_query_ends_and_a_large_one_is_refused(
 
     def query() -> ranges.RangeQuery:
         whole = Span(FIRST_US, FIRST_US + 9 * DAY_US)
-        return ranges.RangeQuery(lake, Scope("global"), "UTC", whole, ranges.Sources(answers=[whole]))
+        return ranges.RangeQuery(lake, Scope("global"), whole, "UTC", page_query.Sources(answers=[whole]))
 
     stopped = query()
     stopped.stop()
     with pytest.raises(SystemMissing, match="stopped"):
         stopped.run(Wanted())
     stopped.stop()
-    monkeypatch.setattr(ranges, "MEMORY_LIMIT", "1KB")
+    monkeypatch.setattr(page_query, "MEMORY_LIMIT", "1KB")
     with pytest.raises(BadInput, match="range_too_large"):
         query().run(Wanted())

@@ -185,6 +185,12 @@ def test_corrections_in_force_change_edges_and_only_since(
     assert kept and any(a.quiz_id == changed for a in kept)
     reply = ask(http, "global", *edge)
     assert points == {entry["user_id"]: entry["points"] for entry in reply["entries"]}
+    plays: dict[str, int] = {}
+    for a in kept:
+        plays[a.quiz_id] = plays.get(a.quiz_id, 0) + 1
+    played = ask(http, "global", *edge, subject="quiz", measure="plays")
+    assert plays == {entry["user_id"]: entry["points"] for entry in played["entries"]}
+    assert played["provenance"]["exactness"] == "exact"
     # The first settlement was made before they held.
     assert rows_in(mine, "global", *edge) == shown(ask(http, "global", *edge, settlement=one)["entries"])
 

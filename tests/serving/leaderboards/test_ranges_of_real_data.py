@@ -59,6 +59,8 @@ FROM (
       string_split(tags, ';') AS tags, correct = '1' AS correct, elapsed_ms::BIGINT AS elapsed_ms
     FROM read_csv('{path}', header = true, all_varchar = true)))
 WHERE attempt = 1"""
+_ZONES = " ".join(f"WHEN '{quiz}' THEN '{zone}'" for quiz, zone in ZONES.items())
+_ZONE_OF = f"CASE quiz_id {_ZONES} END"
 # What a column of `answers` is, where it is not a column of `counted` or the same for all.
 _COLUMNS = {
     "occurred_at_us": "at_us",
@@ -69,6 +71,7 @@ _COLUMNS = {
     "kafka_offset": "seq - 1",
     "time_limit_ms": "60000",
     "rule": "'speed@1'",
+    "quiz_zone": _ZONE_OF,
 }
 
 
@@ -99,11 +102,10 @@ def fill(lake: SmallLake, real: duckdb.DuckDBPyConnection) -> None:
     load(lake, "answers", real, f"SELECT {', '.join(columns)} FROM counted")
     load(lake, "user_numbers", real, "SELECT DISTINCT user_no, user_id FROM counted")
     unsettled = ", ".join(f"DATE '{day}'" for day in sorted(UNSETTLED))
-    zones = " ".join(f"WHEN '{quiz}' THEN '{zone}'" for quiz, zone in ZONES.items())
     real.execute(
         "CREATE OR REPLACE VIEW scoped AS SELECT *, timezone(zone, make_timestamptz(at_us))::DATE AS day FROM ("
         "SELECT 'global' AS scope, 'UTC' AS zone, * FROM counted UNION ALL "
-        f"SELECT 'quiz:' || quiz_id, CASE quiz_id {zones} END, * FROM counted)"
+        f"SELECT 'quiz:' || quiz_id, {_ZONE_OF}, * FROM counted)"
     )
     sums = (
         "sum(points)::BIGINT AS points, max(at_us) FILTER (points > 0) AS reached_at_us, count(*) AS plays, "
@@ -154,22 +156,36 @@ def http(
     api.stop()
 
 
-def expected(real: duckdb.DuckDBPyConnection, scope: str, low_us: int, high_us: int) -> list[tuple[Any, ...]]:
+_IDS = {"user": "user_id", "quiz": "quiz_id", "question": "quiz_id || '/' || question_id"}
+_VALUES = {
+    "points": "sum(points)::BIGINT AS value, max(at_us // 1000000) FILTER (points > 0) AS reached",
+    "plays": "count(*) AS value, NULL::BIGINT AS reached",
+    "misses": "count(*) FILTER (NOT correct) AS value, NULL::BIGINT AS reached",
+}
+
+
+def expected(
+    real: duckdb.DuckDBPyConnection,
+    scope: str,
+    low_us: int,
+    high_us: int,
+    counting: tuple[str, str] = ("user", "points"),
+) -> list[tuple[Any, ...]]:
     kind, _, ident = scope.partition(":")
     inside = {"global": "true", "quiz": f"quiz_id = '{ident}'", "tag": f"list_contains(tags, '{ident}')"}[
         kind
     ]
     first = low_us // 1_000_000
     rows = real.execute(
-        "SELECT user_id, points, CASE WHEN points > 0 THEN least(reached, $first + 4194303) * 1000000 END FROM ("
-        "SELECT user_id, sum(points)::BIGINT AS points, max(at_us // 1000000) FILTER (points > 0) AS reached FROM counted "
-        f"WHERE at_us >= $low AND at_us < $high AND {inside} GROUP BY user_id) "
-        "ORDER BY points DESC, 3 ASC NULLS LAST, user_id::BLOB DESC",
+        "SELECT id, value, CASE WHEN reached IS NOT NULL THEN least(reached, $first + 4194303) * 1000000 END FROM ("
+        f"SELECT {_IDS[counting[0]]} AS id, {_VALUES[counting[1]]} FROM counted "
+        f"WHERE at_us >= $low AND at_us < $high AND {inside} GROUP BY 1) "
+        "ORDER BY value DESC, 3 ASC NULLS LAST, id::BLOB DESC",
         {"first": first, "low": low_us, "high": high_us},
     ).fetchall()
     return [
-        (place, user, points, None if reached is None else iso_ms(reached))
-        for place, (user, points, reached) in enumerate(rows, 1)
+        (place, one, value, None if reached is None else iso_ms(reached))
+        for place, (one, value, reached) in enumerate(rows, 1)
     ]
 
 
@@ -214,3 +230,29 @@ def test_ranges_equal_sql_over_the_file(http: httpx.Client, real: duckdb.DuckDBP
             sources |= {part["source"] for part in body["explain"]["parts"]}
             rows += len(wanted)
     assert {"user_months", "user_days", "answers"} == sources and rows > 1_000
+
+
+def test_every_subject_and_measure_equals_sql_over_the_file(
+    http: httpx.Client, real: duckdb.DuckDBPyConnection
+) -> None:
+    chance, sources, rows = random.Random(SEED + 1), set(), 0
+    for low, high, zone in asked(chance):
+        for counting in ((subject, measure) for subject in _IDS for measure in _VALUES):
+            scope = chance.choice(
+                ("global", f"quiz:{chance.choice(sorted(ZONES))}", f"tag:{chance.randrange(1, 30)}")
+            )
+            params = {"from": low, "to": high, "zone": zone, "k": 1000, "explain": True}
+            params |= {"subject": counting[0], "measure": counting[1]}
+            reply = http.get(f"/v1/leaderboards/{scope}", params=params)
+            assert 200 == reply.status_code, reply.text
+            body = reply.json()
+            wanted = expected(real, scope, instant(low, zone), instant(high, zone), counting)
+            found = [(e["rank"], e["user_id"], e["points"], e["reached_at"]) for e in body["entries"]]
+            assert wanted[:1000] == found, (counting, scope, low, high, zone)
+            assert len(wanted) == body["participants"]
+            sources |= {(counting[0], part["source"], part["zone"]) for part in body["explain"]["parts"]}
+            rows += len(wanted)
+    quizzes = {zone for subject, source, zone in sources if (subject, source) == ("quiz", "user_months")}
+    assert {*ZONES.values()} == quizzes and rows > 1_000
+    assert {"answers"} == {source for subject, source, _ in sources if subject == "question"}
+    assert {"user_days", "answers"} < {source for subject, source, _ in sources if subject == "user"}
