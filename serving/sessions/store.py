@@ -21,7 +21,8 @@ from serving.sessions.machine import Move
 from serving.sessions.session import ORDER_FIELD, Question, Session
 
 _HERE = Path(__file__).parent
-MAX_PLAYERS = 2_000
+# A stadium. Reading who is connected costs some ms a look then, four times a second while people come and go.
+MAX_PLAYERS = 10_000
 # Sessions whose shard one process remembers: about 20 MB; beyond, the oldest is looked for again.
 REMEMBERED_SESSIONS = 100_000
 _JOIN_ERRORS = {
