@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 
@@ -174,6 +175,40 @@ def test_a_move_sent_twice_is_done_once(api: ApiProcess) -> None:
     again = table.client.post(path, headers=headers, json={"epoch": epoch})
     assert (409, "session_conflict") == code(again)
     assert 1 == table.current()["question_index"]
+
+
+def test_of_many_moves_at_once_one_is_done_and_answers_are_either_told_or_refused(api: ApiProcess) -> None:
+    table = Table(api, *(f"Player {number}" for number in range(12)))
+    table.host("next").raise_for_status()
+    question, headers = table.current(), bearer(table.session["token"])
+    path = f"/v1/sessions/{table.id}"
+    body = {"question_id": question["question_id"], "choice": right_choice(question)}
+
+    async def race() -> tuple[list[int], list[Any]]:
+        async with httpx.AsyncClient(base_url=api.url, timeout=20) as http:
+
+            async def close(number: int) -> int:
+                await asyncio.sleep(0.002 * number)
+                epoch = {"epoch": question["epoch"]}
+                return (await http.post(f"{path}/close", headers=headers, json=epoch)).status_code
+
+            async def answer(seat: dict[str, Any], number: int) -> Any:
+                await asyncio.sleep(0.002 * number)
+                reply = await http.post(f"{path}/answers", headers=bearer(seat["token"]), json=body)
+                return reply.json()
+
+            answers = [answer(seat, number) for number, seat in enumerate(table.players)]
+            closes = await asyncio.gather(*(close(number) for number in range(6)), *answers)
+            return list(closes[:6]), list(closes[6:])
+
+    closed, replies = asyncio.run(race())
+    assert [200, 409, 409, 409, 409, 409] == sorted(closed)
+    assert "reveal" == table.current()["type"]
+    told = {reply["points"] for reply in replies if "points" in reply}
+    assert {"question_closed"} >= {reply["code"] for reply in replies if "code" in reply}
+    board = table.client.get(f"/v1/leaderboards/session:{table.id}/all_time/current?k=20").json()
+    assert sum(reply.get("points", 0) for reply in replies) == sum(row["points"] for row in board["entries"])
+    assert all(points >= 500 for points in told)
 
 
 def test_a_session_goes_on_without_its_host(api: ApiProcess, valkey_urls: list[str]) -> None:
