@@ -33,8 +33,9 @@ from spark_jobs.ingest_answers import ingest
 from spark_jobs.ingest_corrections import in_force, wait_for_corrections
 from spark_jobs.lake_job import UNCHANGED_EXIT_HELP, checkpoint_of, lake_arguments, parse, run_on_lake
 from spark_jobs.locks import SETTLE, advisory_lock
-from spark_jobs.publication import Publication, Seconds
+from spark_jobs.publication import Publication
 from spark_jobs.roll_up_users import GLOBAL_ZONE
+from spark_jobs.seconds import Seconds
 from spark_jobs.session import create_tables
 
 log = logging.getLogger("settle")
