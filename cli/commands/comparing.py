@@ -15,6 +15,9 @@ from cli.stack.layout import layout_from
 def reconcile(
     first: Annotated[str, typer.Option("--from", help="First UTC day, YYYY-MM-DD.")],
     last: Annotated[str, typer.Option("--to", help="Last UTC day, inclusive.")],
+    nothing_exit: Annotated[
+        int, typer.Option("--nothing-exit", help="Exit code where there is nothing to compare.")
+    ] = 2,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Compare every board that Redis keeps in a span with the lake, row by row. Exit 1: they differ.
@@ -23,7 +26,8 @@ def reconcile(
     Example:
       ./lakeboard reconcile --from 2026-01-01 --to 2026-01-31
     """
-    arguments = ["--from", first, "--to", last, *(["--json"] if json_ else [])]
+    arguments = ["--from", first, "--to", last, f"--nothing-exit={nothing_exit}"]
+    arguments += ["--json"] if json_ else []
     raise typer.Exit(_run("serving.leaderboards.reconcile", arguments))
 
 
