@@ -333,7 +333,11 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
     )
     began = time.monotonic()
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        terminal = Console(stderr=True)
+        # In a log a bar is only an empty line.
+        with Progress(
+            *columns, console=terminal, transient=True, disable=not terminal.is_terminal
+        ) as progress:
             task = progress.add_task("", total=None)
             report = reconcile(
                 from_mapping(environment),
