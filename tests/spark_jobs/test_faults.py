@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -106,9 +107,15 @@ def test_a_crash_before_the_row_is_run_again_to_the_same_boards(
 
 
 def test_two_settles_of_a_week_at_once_publish_it_and_its_days_once(
-    lake: Lake, broker: Broker, outboxes: Outboxes, play: list[AnswerEvent]
+    lake: Lake,
+    broker: Broker,
+    outboxes: Outboxes,
+    play: list[AnswerEvent],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     from spark_jobs.settle import settle
+
+    caplog.set_level(logging.INFO, "locks")
 
     broker.send(outboxes.answers(play))
     job = _job(lake, broker, outboxes)
@@ -121,6 +128,8 @@ def test_two_settles_of_a_week_at_once_publish_it_and_its_days_once(
     published = {(one["period"], one["start"]) for document in documents for one in document["settled"]}
     week = {("daily", str(day)) for day in days(date(2024, 4, 1), date(2024, 4, 7))}
     assert week | {("weekly", "2024-04-01")} == published
+    told = [record.getMessage() for record in caplog.records if record.name == "locks"]
+    assert ["lock_waits", "lock_taken"] == [line.split()[0] for line in told if ".settle" in line]
 
 
 @pytest.mark.long
