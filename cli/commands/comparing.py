@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.environments import child_env, ensure, is_ready
+from cli.environments import can_do, child_env, ensure
 from cli.stack.layout import layout_from
 
 
@@ -52,7 +52,7 @@ def rebuild_redis(
     """
     arguments = [*(["--since", since] if since else []), *(["--json"] if json_ else [])]
     # Only archived months need the lake, and only where there is `main` can there be any.
-    raise typer.Exit(_run("serving.leaderboards.rebuild", arguments, "main" if is_ready("main") else "live"))
+    raise typer.Exit(_run("serving.leaderboards.rebuild", arguments, "main" if can_do("main") else "live"))
 
 
 def rebuild_questdb(
