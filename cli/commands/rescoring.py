@@ -35,6 +35,9 @@ def rescore(
       ./lakeboard rescore --remove-user k013 --from 2026-01-01 --to 2026-01-31 --reason 'a script answered'
       ./lakeboard rescore --undo 2
     """
+    if sum((rule is not None, remove_user is not None, undo is not None, resume)) != 1:
+        say("say one of --rule, --remove-user, --undo, --resume")
+        raise typer.Exit(2)
     given = {
         "rule": rule, "remove-user": remove_user, "retract": undo, "from": first, "to": last, "quiz": quiz,
         "reason": reason, "csv": csv,
