@@ -65,7 +65,7 @@ def _print(document: dict[str, Any]) -> None:
         )
         return
     head = f"{changes['rows']} rows of {changes['boards']} boards move, {changes['users']} users"
-    table = Table("board", "user", "rank", "", "points", "", title=head, title_justify="left")
+    table = Table("board", "user", "rank", "→", "points", "→", title=head, title_justify="left")
     for row in changes["farthest"]:
         cells = (row["rank_before"], row["rank_after"], row["points_before"], row["points_after"])
         before_after = ["–" if cell is None else str(cell) for cell in cells]
