@@ -17,6 +17,7 @@ from cli.environments import child_env, ensure, say
 from cli.jars import ensure_jars
 from cli.java import java_home
 from cli.places import ROOT
+from cli.stack.hdfs import client_configuration
 from cli.stack.layout import Layout, layout_from
 from contracts.errors import BadInput
 from contracts.periods import ENDING_PERIODS, next_start, parse_day
@@ -141,6 +142,7 @@ def _run(name: str, arguments: list[str], capture: bool = False) -> subprocess.C
     values = stack_arguments(layout)
     given = [f"--{key}={values[key]}" for key in TAKES.get(name, ())]
     env = child_env(**layout.environment("full"), JAVA_HOME=str(java_home()))
+    env.setdefault("HADOOP_CONF_DIR", str(client_configuration(layout.home / "data" / "hdfs")))
     command = [str(python), "-m", f"{room}.{name}", *given, *arguments]
     if name in WRITING:
         lacking = _storage(python, values, env)
