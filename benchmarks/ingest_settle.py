@@ -5,7 +5,9 @@
 Claim: all of EdNet (251,822 lines, 2017-09 to 2019-11) is settled in under 10 minutes on 2 cores. Starts a stack of its
 own on free ports, without Airflow, Flink and QuestDB. What a user would have instead is one SQL query over the file
 (tests/independent.py), with no record, no live boards and no way to publish: `settle_over_duckdb` is the price of
-those, on the same machine in the same run. Prints one JSON document.
+those, on the same machine in the same run. `bytes_an_answer`: of the newest snapshots by Iceberg's metadata (all tables
+together, and each), and of everything that HDFS keeps below the warehouse, metadata and replaced files too, each ÷ the rows
+of `answers`; beside it the file's own bytes a line. Prints one JSON document.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
 
 from cli.answer_files import read
 from tests.end_to_end.whole_stack import LEFT_OUT, WholeStack
@@ -43,6 +48,24 @@ def by_duckdb(path: Path, form: str) -> tuple[float, int]:
     return time.monotonic() - began, int(row[0])
 
 
+def bytes_an_answer(stack: WholeStack, path: Path, lines: int) -> dict[str, float]:
+    """Bytes in the lake ÷ rows of `answers`: by table, `tables` (all of them), `stored` (with metadata and old files)."""
+    tables = {one["name"]: one for one in stack.document("tables", "--json")}
+    settings = stack.layout.settings("full")
+    warehouse = urlsplit(settings.lake_warehouse).path
+    reply = httpx.get(
+        f"{settings.webhdfs_url.rstrip('/')}/webhdfs/v1{warehouse}",
+        params={"op": "GETCONTENTSUMMARY", "user.name": "root"},
+        timeout=60,
+    )
+    stored = reply.raise_for_status().json()["ContentSummary"]["length"]
+    rows = tables["answers"]["rows"]
+    sizes = {name: one["bytes"] for name, one in tables.items() if one["bytes"]}
+    sizes |= {"tables": sum(sizes.values()), "stored": stored}
+    found = {name: round(size / rows, 1) for name, size in sizes.items()}
+    return found | {"file": round(path.stat().st_size / lines, 1)}
+
+
 def measure(stack: WholeStack, path: Path, form: str) -> dict[str, Any]:
     """Every figure, on a stack that is not up yet."""
     began = time.monotonic()
@@ -55,6 +78,7 @@ def measure(stack: WholeStack, path: Path, form: str) -> dict[str, Any]:
     first, last = days_of(path, form)
     span = ("--from", first, "--to", last)
     settled, again = stack.document("settle", *span), stack.document("settle", *span)
+    held = bytes_an_answer(stack, path, replay["answers"])
     compared = stack.document("reconcile", *span, "--json")
     duckdb_s, boards = by_duckdb(path, form)
     return {
@@ -75,6 +99,7 @@ def measure(stack: WholeStack, path: Path, form: str) -> dict[str, Any]:
         "duckdb_s": round(duckdb_s, 2),
         "duckdb_boards": boards,
         "settle_over_duckdb": round(settled["seconds"]["all"] / duckdb_s, 1),
+        "bytes_an_answer": held,
         "up_s": round(up_s, 1),
         "processors": os.cpu_count(),
         "load": [round(value, 1) for value in os.getloadavg()],

@@ -28,7 +28,7 @@ START = date(2024, 5, 1)
 DAYS = 31
 # Of the memory: what DuckDB holds beside its limit, and the JVM beside its heap with Python (seen as peak RSS).
 DUCKDB_BESIDE_GIB = 1
-SPARK_BESIDE_GIB = 2
+SPARK_BESIDE_GIB = 3
 SAMPLE_S = 0.2
 
 
@@ -94,11 +94,11 @@ def by_duckdb(folder: Path, memory_gib: int) -> dict[str, Any]:
 
 
 def by_spark(folder: Path, memory_gib: int) -> dict[str, Any]:
-    """spark_jobs' totals → rankings → Parquet, with a settlement's session."""
+    """spark_jobs' way of a big board → Parquet, with a settlement's session."""
     from pyspark.sql import functions as F
 
     from spark_jobs.day_frames import period_frame
-    from spark_jobs.rank_period import rankings, totals
+    from spark_jobs.rank_by_range import big_boards, ranked_by_range, summands
     from spark_jobs.session import size_shuffles, spark_session
 
     spark = spark_session(
@@ -114,12 +114,13 @@ def by_spark(folder: Path, memory_gib: int) -> dict[str, Any]:
     days = spark.read.parquet(f"{folder}/user_days")
     numbers = spark.read.parquet(f"{folder}/user_numbers")
     size_shuffles(spark, days.count())
-    board_totals = totals(days, period_frame(spark, [("monthly", START, "UTC")]), numbers).persist()
-    board_totals.count()
-    phases["sum"] = clock.spent()
-    found = rankings(board_totals)
-    phases["cut"] = clock.spent()
-    found.write.parquet(f"{folder}/by_spark")
+    period_rows = period_frame(spark, [("monthly", START, "UTC")])
+    boards = big_boards(days, period_rows)
+    phases["count"] = clock.spent()
+    rows = summands(days, period_rows, boards)
+    with ranked_by_range(rows, numbers, boards) as ranked:
+        phases["sum_and_cut"] = clock.spent()
+        ranked.write.parquet(f"{folder}/by_spark")
     phases["sort_and_write"] = clock.spent()
     spark.stop()
     return {"all": {k: sum(each[k] for each in phases.values()) for k in ("s", "cpu_s")}, "phases": phases}

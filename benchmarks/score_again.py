@@ -31,7 +31,8 @@ from contracts.periods import midnight_us, next_start
 from spark_jobs import publish
 from spark_jobs.barriers import Sequences
 from spark_jobs.day_frames import days_of
-from spark_jobs.publication import Publication, Seconds
+from spark_jobs.publication import Publication
+from spark_jobs.seconds import Seconds
 from spark_jobs.session import create_tables, spark_session
 from tests.services.daemons import start_postgres
 

@@ -54,6 +54,11 @@ def is_ready(name: str) -> bool:
     return (location(name) / ".ready").exists()
 
 
+def can_do(name: str) -> bool:
+    """Whether it, or one that holds all of it, is made: `ensure` then returns at once."""
+    return is_ready(name) or (name == "main" and is_ready("test"))
+
+
 def python_of(name: str) -> Path:
     """The interpreter of an environment, made or not."""
     return location(name) / "bin" / "python"

@@ -44,7 +44,8 @@ def leaderboards(period: str) -> DAG:
     kind = KINDS[period]
     doc = Doc(
         title=f"Settle {period} leaderboards",
-        purpose=f"publish the exact {period} boards (global and each quiz) of the periods that have ended.",
+        purpose=f"publish the exact {period} boards (global and each quiz) of the periods that have ended"
+        f"{'' if period == 'daily' else ', and those of the days they hold'}.",
         inputs="topic `answers.v1`, barriers from the api",
         outputs="`rankings`, roll-ups `user_days` and `user_months`, a settlement in Postgres",
         runs=f"{kind.when}, over the last {kind.days} days",

@@ -16,6 +16,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table as Grid
 
 from contracts import names
@@ -92,13 +93,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         print(json.dumps([asdict(state) for state in found], default=datetime.isoformat))
         return 0
-    grid = Grid("table", "rows", "files", "MB", "committed", "age", "one row is")
+    terminal = Console()
+    # What a row is takes a line's width of its own: a narrow terminal (or a pipe) has it in --json.
+    wide = terminal.width >= 120
+    grid = Grid(*("table", "rows", "files", "size", "bytes a row", "age"), *(("one row is",) if wide else ()))
     for state in found:
-        committed = state.committed_at.strftime("%Y-%m-%d %H:%M:%S") if state.committed_at else ""
         age = "" if state.age_s is None else _age(state.age_s)
-        size = f"{state.bytes / 1e6:,.1f}"
-        grid.add_row(state.name, f"{state.rows:,}", f"{state.files:,}", size, committed, age, state.what)
-    Console().print(grid)
+        a_row = f"{state.bytes / state.rows:,.1f}" if state.rows else ""
+        cells = [state.name, f"{state.rows:,}", f"{state.files:,}", decimal(state.bytes), a_row, age]
+        grid.add_row(*cells, *((state.what,) if wide else ()))
+    for column in grid.columns[1:5]:
+        column.justify = "right"
+    terminal.print(grid)
     return 0
 
 

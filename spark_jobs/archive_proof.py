@@ -101,7 +101,8 @@ def answers_of(spark: SparkSession, month: date, snapshots: Mapping[str, int | N
 def lake_checksums(spark: SparkSession, month: date, snapshots: Mapping[str, int | None]) -> DataFrame:
     """(shard, seq, checksum) of the month's answers and barriers (these belong to the month in which their day's end lies)."""
     bounds = span("monthly", month, "UTC")
-    of_answer, of_barrier = F.udf(_of_answer, LongType()), F.udf(_of_barrier, LongType())
+    # Told how rows are handed over, Spark doesn't look at the functions' type hints, of which it warns.
+    of_answer, of_barrier = (F.udf(of, LongType(), useArrow=False) for of in (_of_answer, _of_barrier))
     answers = answers_of(spark, month, snapshots).select(
         "shard",
         "seq",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import psycopg
 
 from contracts import names
 
+log = logging.getLogger("locks")
 INGEST = "lakeboard.lake.ingest"
 SETTLE = "lakeboard.lake.settle"
 ARCHIVE = names.ARCHIVE_LOCK
@@ -23,7 +25,12 @@ def advisory_lock(postgres_url: str, name: str) -> Iterator[psycopg.Connection]:
     """
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         key = zlib.crc32(name.encode())
-        connection.execute("SELECT pg_advisory_lock(%s)", (key,))
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
+        if row is None or not row[0]:
+            # Another job may take minutes: whoever reads this one's log must not think that it hangs.
+            log.info("lock_waits name=%s why='another job holds it'", name)
+            connection.execute("SELECT pg_advisory_lock(%s)", (key,))
+            log.info("lock_taken name=%s", name)
         try:
             yield connection
         finally:

@@ -8,9 +8,7 @@ count it. An adjustment covers every settled period that holds a changed day, so
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import reduce
@@ -28,13 +26,14 @@ from contracts.periods import midnight_us, next_start, period_start
 from contracts.settlements import FIRST_REASON, PeriodVersion, Settlement, periods_holding
 from spark_jobs import publish
 from spark_jobs.barriers import Sequences
-from spark_jobs.checks import Check, check_answers, check_rankings, enforce
-from spark_jobs.day_frames import Period, day_frame, days_of, local_rows, period_frame
-from spark_jobs.rank_period import rankings, totals
+from spark_jobs.checks import Check, check_answers, enforce
+from spark_jobs.day_frames import Period, day_frame, days_of, period_frame
 from spark_jobs.ranking_changes import Changes, changes_of, summary, write_csv
 from spark_jobs.roll_up_users import GLOBAL_ZONE, scoped_answers, user_days, user_months
+from spark_jobs.seconds import Seconds
 from spark_jobs.session import size_shuffles, snapshot_id
-from spark_jobs.total_checks import check_days, check_months, check_top
+from spark_jobs.settled_rankings import SettledRankings
+from spark_jobs.total_checks import check_days, check_months
 
 log = logging.getLogger("settle")
 # What checks, numbers, corrections and boards need of an answer.
@@ -42,29 +41,8 @@ READ_COLUMNS = (
     "event_id", "kafka_partition", "kafka_offset", "shard", "seq", "user_no", "user_id", "quiz_id", "quiz_zone",
     "points", "correct", "elapsed_ms", "time_limit_ms", "occurred_at_us", "rule",
 )  # fmt: skip
-_BOARD = ["period", "start", "zone"]
 # Quarters of an hour: every zone's midnight is a bound of one.
 QUARTER_US = 900_000_000
-
-
-class Seconds:
-    """Wall seconds spent by phase; a phase entered again adds up."""
-
-    def __init__(self) -> None:
-        self.spent: dict[str, float] = {}
-
-    @contextmanager
-    def of(self, phase: str) -> Iterator[None]:
-        begun = time.monotonic()
-        try:
-            yield
-        finally:
-            took = time.monotonic() - begun
-            self.spent[phase] = self.spent.get(phase, 0.0) + took
-            log.info("phase_done name=%s seconds=%.1f", phase, took)
-
-    def rounded(self) -> dict[str, float]:
-        return {name: round(value, 1) for name, value in self.spent.items()}
 
 
 def either(conditions: Sequence[Column]) -> Column:
@@ -218,38 +196,23 @@ class Publication:
         with seconds.of("branches"):
             publish.open_branches(spark, settlement_id, tables)
         per_day = user_days(self._scoped(days_of(periods), self.counted).where(counted)).persist()
-        board_totals = totals(
-            per_day, period_frame(spark, periods), spark.table(names.table("user_numbers"))
-        ).persist()
+        boards = SettledRankings(per_day, periods, settlement_id, seconds)
         try:
-            changes = self._write(settlement_id, periods, reason, per_day, board_totals, counted)
+            changes = self._write(boards, reason, counted)
             if dry_run:
                 publish.drop_branches(spark)
                 return changes
             self._make_public(settlement_id, versions, reason, tables, changes, in_force)
         finally:
             per_day.unpersist()
-            board_totals.unpersist()
+            boards.close()
         return changes
 
-    def _write(
-        self,
-        settlement_id: str,
-        periods: list[Period],
-        reason: str,
-        per_day: DataFrame,
-        board_totals: DataFrame,
-        counted: Column,
-    ) -> Changes:
+    def _write(self, boards: SettledRankings, reason: str, counted: Column) -> Changes:
         """Steps 3 and 4, on the audit branches."""
-        spark, seconds = self.spark, self.seconds
-        targets = local_rows(
-            spark, [(z, s, p) for p, s, z in periods], "zone STRING, start DATE, period STRING"
-        )
-        with seconds.of("totals"):
-            board_totals.count()
-        with seconds.of("write_rankings"):
-            publish.replace_partitions(rankings(board_totals), "rankings", settlement_id, _BOARD, targets)
+        spark, seconds, targets = self.spark, self.seconds, boards.targets
+        settlement_id, periods, per_day = boards.settlement_id, boards.periods, boards.per_day
+        boards.write()
         with seconds.of("write_user_days"):
             daily = targets.where("period = 'daily'").select("zone", F.col("start").alias("day"))
             if any(p[0] == "daily" for p in periods):
@@ -263,19 +226,14 @@ class Publication:
                 publish.replace_partitions(
                     of_months, "user_months", settlement_id, ["month", "zone"], monthly
                 )
-        written = publish.read_branch(spark, "rankings", settlement_id).join(
-            F.broadcast(targets), _BOARD, "left_semi"
-        )
-        with seconds.of("check_rankings"):
-            enforce(check_rankings(written, board_totals))
-            enforce(check_top(written, board_totals))
+        boards.check()
         with seconds.of("check_sums"):
             record = self._scoped(days_of(periods), self.counted).where(counted)
             enforce(self._check_sums(settlement_id, periods, targets, per_day, record))
         if reason == FIRST_REASON:
             return Changes()
         with seconds.of("changes"):
-            moved = changes_of(written, targets, settlement_id).persist()
+            moved = changes_of(boards.written(), targets, settlement_id).persist()
             moved.writeTo(publish.branch_table("ranking_changes", settlement_id)).append()
             if self.csv_path:
                 write_csv(moved, self.csv_path)
@@ -287,7 +245,7 @@ class Publication:
     def _check_sums(
         self,
         settlement_id: str,
-        periods: list[Period],
+        periods: Sequence[Period],
         targets: DataFrame,
         per_day: DataFrame,
         record: DataFrame,

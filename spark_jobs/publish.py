@@ -7,7 +7,7 @@ that nobody reads through a settlement; the next run does it all again under a n
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 
 import psycopg
@@ -62,6 +62,21 @@ def replace_partitions(
     rows.select(*kept.columns).unionByName(kept).writeTo(
         branch_table(name, settlement_id)
     ).overwritePartitions()
+
+
+def empty_rankings(spark: SparkSession, settlement_id: str, partitions: Collection[tuple[str, date]]) -> None:
+    """Take the (period, start) partitions off the audit branch: replace_partitions leaves those alone that get no row."""
+    here = " OR ".join(
+        f"(period = '{period}' AND start = DATE '{start}')" for period, start in sorted(partitions)
+    )
+    spark.sql(f"DELETE FROM {branch_table('rankings', settlement_id)} WHERE {here}")
+
+
+def append_ordered(rows: DataFrame, name: str, settlement_id: str) -> None:
+    """Add rows whose tasks hold one partition each, in the table's order: the table's own way is a task a partition."""
+    rows.writeTo(branch_table(name, settlement_id)).option("distribution-mode", "none").option(
+        "use-table-distribution-and-ordering", "false"
+    ).append()
 
 
 def read_branch(spark: SparkSession, name: str, settlement_id: str) -> DataFrame:

@@ -1,14 +1,15 @@
-"""User-days → exact rankings of every board of the periods: small boards by contracts/board.sql over the view `totals`,
-big ones by ranges (spark_jobs/rank_by_range.py)."""
+"""User-days → totals → exact rankings of the boards of the periods, thousands together, by contracts/board.sql over the view
+`totals`. Big boards go by ranges: spark_jobs/rank_by_range.py."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spark_jobs.rank_by_range import BIG_BOARD_ROWS, RANGE_ROWS, big_boards, not_on, ranked_by_range
+from spark_jobs.rank_by_range import BigBoard, not_on
 
 COLUMNS = ("period", "start", "zone", "scope", "rank", "user_id", "user_no", "points", "reached_at_us")
 
@@ -18,8 +19,10 @@ def board_sql() -> str:
     return files("contracts").joinpath("board.sql").read_text()
 
 
-def totals(per_day: DataFrame, period_rows: DataFrame, user_numbers: DataFrame) -> DataFrame:
-    """One row per (period, start, zone, scope, user): the view that board.sql reads.
+def totals(
+    per_day: DataFrame, period_rows: DataFrame, user_numbers: DataFrame, without: Sequence[BigBoard] = ()
+) -> DataFrame:
+    """One row per (period, start, zone, scope, user): the view that board.sql reads. without: boards that are left out.
 
     per_day: user-days; period_rows: day_frames.period_frame; user_numbers: (user_no, user_id), joined before any
     order so that ties are cut by the user's bytes.
@@ -27,8 +30,9 @@ def totals(per_day: DataFrame, period_rows: DataFrame, user_numbers: DataFrame) 
     board = ["period", "start", "zone"]
     days = period_rows.select("zone", "day", "period", "start")
     frames = period_rows.select(*board, "anchor_us", "tick_us").distinct()
+    here = per_day.join(F.broadcast(days), ["zone", "day"])
     return (
-        per_day.join(F.broadcast(days), ["zone", "day"])
+        not_on(here, without)
         .select(*board, "scope", "user_no", "points", "reached_at_us")
         # One shuffle serves the sum and the join: a board's users are as many as its rows, so that sums before a shuffle
         # save little.
@@ -41,20 +45,9 @@ def totals(per_day: DataFrame, period_rows: DataFrame, user_numbers: DataFrame) 
     )
 
 
-def rankings(
-    board_totals: DataFrame, big_rows: int = BIG_BOARD_ROWS, range_rows: int = RANGE_ROWS
-) -> DataFrame:
-    """All rows of all boards with their rank, in the columns of the table `rankings`.
-
-    A board of `big_rows` rows or more goes by ranges, thousands of small ones together through board.sql. board_totals
-    is read several times if there is a big one: the caller persists it.
-    """
-    big = big_boards(board_totals, big_rows)
-    few = not_on(board_totals, big)
-    few.createOrReplaceTempView("totals")
-    found = board_totals.sparkSession.sql(board_sql()).select(
+def rankings(board_totals: DataFrame) -> DataFrame:
+    """All rows of all boards of the totals with their rank, in the columns of the table `rankings`, by board.sql."""
+    board_totals.createOrReplaceTempView("totals")
+    return board_totals.sparkSession.sql(board_sql()).select(
         *[F.col(name).cast("bigint") if name == "rank" else F.col(name) for name in COLUMNS]
     )
-    if not big:
-        return found
-    return found.unionByName(ranked_by_range(board_totals, big, range_rows).select(*COLUMNS))

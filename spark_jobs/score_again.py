@@ -43,7 +43,8 @@ from spark_jobs.ingest_answers import ingest
 from spark_jobs.ingest_corrections import WAIT_S, in_force, wait_for_corrections
 from spark_jobs.lake_job import checkpoint_of, lake_arguments, parse, run_on_lake
 from spark_jobs.locks import SETTLE, advisory_lock
-from spark_jobs.publication import Publication, Seconds
+from spark_jobs.publication import Publication
+from spark_jobs.seconds import Seconds
 from spark_jobs.session import create_tables
 
 log = logging.getLogger("score_again")

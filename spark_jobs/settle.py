@@ -33,8 +33,9 @@ from spark_jobs.ingest_answers import ingest
 from spark_jobs.ingest_corrections import in_force, wait_for_corrections
 from spark_jobs.lake_job import UNCHANGED_EXIT_HELP, checkpoint_of, lake_arguments, parse, run_on_lake
 from spark_jobs.locks import SETTLE, advisory_lock
-from spark_jobs.publication import Publication, Seconds
+from spark_jobs.publication import Publication
 from spark_jobs.roll_up_users import GLOBAL_ZONE
+from spark_jobs.seconds import Seconds
 from spark_jobs.session import create_tables
 
 log = logging.getLogger("settle")
@@ -62,7 +63,10 @@ class Job:
 def settle(
     spark: SparkSession, job: Job, first: date, last: date, kinds: Sequence[str] = ENDING_PERIODS
 ) -> dict[str, Any]:
-    """Publish every complete day, week and month that first … last touch; returns the document that is printed."""
+    """Publish every complete period of the kinds that first … last touch, and the days that these hold.
+
+    Returns the document that is printed.
+    """
     seconds = Seconds()
     with seconds.of("all"), advisory_lock(job.postgres_url, SETTLE) as connection:
         with seconds.of("create_tables"):
@@ -85,6 +89,9 @@ def settle(
             if day_complete(sequences.barrier_seq.get(d, {}), sequences.gapless, job.shards)
         }
         ready = [p for p in ended if days_of([p]) <= whole]
+        # A week or month brings its days: ranges that cut it then have them, and all of one day is of one state.
+        held = {("daily", day, zone) for zone, day in days_of(ready)} - set(ready)
+        ready += sorted(held)
         skipped += [
             _line(p, why="incomplete", missing=_missing(sequences, days_of([p]) - whole, job.shards))
             for p in ended
@@ -194,7 +201,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--from", dest="first", required=True, type=parse_day, help="first UTC day, YYYY-MM-DD"
     )
     parser.add_argument("--to", dest="last", required=True, type=parse_day, help="last UTC day, inclusive")
-    parser.add_argument("--period", choices=ENDING_PERIODS, help="only periods of this kind")
+    parser.add_argument(
+        "--period", choices=ENDING_PERIODS, help="only periods of this kind, and the days they hold"
+    )
     parser.add_argument(
         "--importer-key-file", required=True, type=Path, help="file that holds the importer key"
     )

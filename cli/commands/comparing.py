@@ -8,13 +8,16 @@ from typing import Annotated
 
 import typer
 
-from cli.environments import child_env, ensure, is_ready
+from cli.environments import can_do, child_env, ensure
 from cli.stack.layout import layout_from
 
 
 def reconcile(
     first: Annotated[str, typer.Option("--from", help="First UTC day, YYYY-MM-DD.")],
     last: Annotated[str, typer.Option("--to", help="Last UTC day, inclusive.")],
+    nothing_exit: Annotated[
+        int, typer.Option("--nothing-exit", help="Exit code where there is nothing to compare.")
+    ] = 2,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Compare every board that Redis keeps in a span with the lake, row by row. Exit 1: they differ.
@@ -23,7 +26,8 @@ def reconcile(
     Example:
       ./lakeboard reconcile --from 2026-01-01 --to 2026-01-31
     """
-    arguments = ["--from", first, "--to", last, *(["--json"] if json_ else [])]
+    arguments = ["--from", first, "--to", last, f"--nothing-exit={nothing_exit}"]
+    arguments += ["--json"] if json_ else []
     raise typer.Exit(_run("serving.leaderboards.reconcile", arguments))
 
 
@@ -48,7 +52,7 @@ def rebuild_redis(
     """
     arguments = [*(["--since", since] if since else []), *(["--json"] if json_ else [])]
     # Only archived months need the lake, and only where there is `main` can there be any.
-    raise typer.Exit(_run("serving.leaderboards.rebuild", arguments, "main" if is_ready("main") else "live"))
+    raise typer.Exit(_run("serving.leaderboards.rebuild", arguments, "main" if can_do("main") else "live"))
 
 
 def rebuild_questdb(

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 import websockets
+from rich.console import Console
 
 from cli.answer_files import boards_since_us, read
 from cli.commands.boards import print_board
@@ -179,17 +180,29 @@ def _settle(layout: Layout, first: date, wait: bool) -> bool:
             span = {"from": str(first), "to": str(first + timedelta(days=6))}
             run = ask(http, "POST", runs, json={"logical_date": None, "conf": span})["dag_run_id"]
             say(f"Airflow settles {span['from']} to {span['to']}: {base}/dags/leaderboards_weekly/runs/{run}")
-            deadline = time.monotonic() + SETTLE_WAIT_S
-            while wait and time.monotonic() < deadline:
-                state = ask(http, "GET", f"{runs}/{run}")["state"]
-                if state in ("success", "failed"):
-                    say(f"the run ended: {state}")
-                    return bool(state == "success")
-                time.sleep(3)
+            say(
+                "(before it, on a fresh stack, what fell due while the DAG was paused; together some minutes)"
+            )
+            if wait:
+                return _wait_for_run(http, f"{runs}/{run}")
         except (SystemMissing, BadInput) as error:
             say(
                 f"Airflow did not settle the week ({error.detail}); see ./lakeboard status, or settle by hand:"
             )
             say(f"./lakeboard settle --from {first} --to {first + timedelta(days=6)}")
-            return False
+    return False
+
+
+def _wait_for_run(http: httpx.Client, path: str) -> bool:
+    """Until the run has ended; whether it succeeded. A terminal shows its state meanwhile."""
+    began = time.monotonic()
+    with Console(stderr=True).status("Airflow") as shown:
+        while (waited := time.monotonic() - began) < SETTLE_WAIT_S:
+            state = ask(http, "GET", path)["state"]
+            shown.update(f"Airflow: the run is {state}, {waited:.0f} s")
+            if state in ("success", "failed"):
+                say(f"the run ended: {state}")
+                return bool(state == "success")
+            time.sleep(3)
+    say(f"the run has not ended in {SETTLE_WAIT_S:.0f} s and goes on; its page shows it")
     return False

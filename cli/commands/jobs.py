@@ -17,6 +17,7 @@ from cli.environments import child_env, ensure, say
 from cli.jars import ensure_jars
 from cli.java import java_home
 from cli.places import ROOT
+from cli.stack.hdfs import client_configuration
 from cli.stack.layout import Layout, layout_from
 from contracts.errors import BadInput
 from contracts.periods import ENDING_PERIODS, next_start, parse_day
@@ -40,11 +41,13 @@ def job(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A file of spark_jobs/ or flink_jobs/, without .py.")],
 ) -> None:
-    """Run one job; what follows NAME goes to it.
+    """Run one job; what follows NAME goes to it. A NAME that is none lists them; an argument that is none, its arguments.
 
     \b
-    Example:
+    Examples:
       ./lakeboard job settle --period daily --from 2026-01-01 --to 2026-01-07
+      ./lakeboard job archive_month --month 2026-01 --dry-run
+      ./lakeboard job maintain_tables --dry-run
     """
     raise typer.Exit(run_job(name, context.args))
 
@@ -131,10 +134,7 @@ def _run(name: str, arguments: list[str], capture: bool = False) -> subprocess.C
     """The finished job, None if there is none of that name. Boards in Redis follow what it has published."""
     room = next((room for room in ("spark_jobs", "flink_jobs") if _is_job(room, name)), None)
     if room is None:
-        there = sorted(
-            path.stem for room in ("spark_jobs", "flink_jobs") for path in (ROOT / room).glob("*.py")
-        )
-        say(f"no job {name!r}; there are {', '.join(item for item in there if not item.startswith('_'))}")
+        say(f"no job {name!r}; there are {', '.join(sorted(TAKES))}")
         return None
     layout = layout_from(os.environ)
     python = ensure("main" if room == "spark_jobs" else "flink")
@@ -142,6 +142,7 @@ def _run(name: str, arguments: list[str], capture: bool = False) -> subprocess.C
     values = stack_arguments(layout)
     given = [f"--{key}={values[key]}" for key in TAKES.get(name, ())]
     env = child_env(**layout.environment("full"), JAVA_HOME=str(java_home()))
+    env.setdefault("HADOOP_CONF_DIR", str(client_configuration(layout.home / "data" / "hdfs")))
     command = [str(python), "-m", f"{room}.{name}", *given, *arguments]
     if name in WRITING:
         lacking = _storage(python, values, env)

@@ -70,7 +70,9 @@ def send(lines: list[dict[str, Any]]) -> tuple[Counter[str], list[dict[str, Any]
     refusals: list[dict[str, Any]] = []
     guard = Lock()
     columns = (TextColumn("replay"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    terminal = Console(stderr=True)
+    # In a log a bar is only an empty line.
+    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
         task = progress.add_task("", total=len(lines))
 
         def run_lane(lane: int, bodies: list[bytes]) -> None:

@@ -35,6 +35,9 @@ def rescore(
       ./lakeboard rescore --remove-user k013 --from 2026-01-01 --to 2026-01-31 --reason 'a script answered'
       ./lakeboard rescore --undo 2
     """
+    if sum((rule is not None, remove_user is not None, undo is not None, resume)) != 1:
+        say("say one of --rule, --remove-user, --undo, --resume")
+        raise typer.Exit(2)
     given = {
         "rule": rule, "remove-user": remove_user, "retract": undo, "from": first, "to": last, "quiz": quiz,
         "reason": reason, "csv": csv,
@@ -62,7 +65,7 @@ def _print(document: dict[str, Any]) -> None:
         )
         return
     head = f"{changes['rows']} rows of {changes['boards']} boards move, {changes['users']} users"
-    table = Table("board", "user", "rank", "", "points", "", title=head, title_justify="left")
+    table = Table("board", "user", "rank", "→", "points", "→", title=head, title_justify="left")
     for row in changes["farthest"]:
         cells = (row["rank_before"], row["rank_after"], row["points_before"], row["points_after"])
         before_after = ["–" if cell is None else str(cell) for cell in cells]

@@ -20,7 +20,8 @@ def _derived(layout: Layout, purpose: str) -> bytes:
     return hashlib.sha256(f"{purpose}:{layout.secrets['airflow_password']}".encode()).digest()
 
 
-def _environment(layout: Layout) -> dict[str, str]:
+def environment_of(layout: Layout) -> dict[str, str]:
+    """The variables that every part of Airflow is started with."""
     folder = layout.data("airflow")
     address = f"http://127.0.0.1:{layout.port('airflow')}"
     database = url_of(layout.port("postgres"), layout.secrets["postgres_password"], "airflow")
@@ -30,6 +31,9 @@ def _environment(layout: Layout) -> dict[str, str]:
         "CORE__EXECUTOR": "LocalExecutor",
         # A settle takes 1 to 2 GB: more than two at once would not fit a laptop.
         "CORE__PARALLELISM": 2,
+        # So a task may wait for its turn behind the longest ones; after the default, 10 minutes, its token is refused
+        # ("Invalid auth token") and it fails without having run.
+        "SCHEDULER__TASK_QUEUED_TIMEOUT": 86_400,
         "CORE__FERNET_KEY": base64.urlsafe_b64encode(_derived(layout, "fernet")).decode(),
         "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": folder / "passwords.json",
@@ -78,7 +82,7 @@ def _prepare(layout: Layout, python: str, environment: dict[str, str]) -> None:
 def airflow(layout: Layout, after: tuple[str, ...]) -> list[Process]:
     """Defines the four parts."""
     python = str(layout.python("airflow"))
-    environment = _environment(layout)
+    environment = environment_of(layout)
     folder = layout.data("airflow")
     address = f"http://127.0.0.1:{layout.port('airflow')}/api/v2/monitor/health"
     server = Process(

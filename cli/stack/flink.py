@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+from cli.stack.hdfs import client_configuration
 from cli.stack.java import java, write_if_changed
 from cli.stack.keep_streams import running
 from cli.stack.layout import REPOSITORY, Layout
@@ -80,6 +81,7 @@ def flink(layout: Layout, after: tuple[str, ...]) -> tuple[Process, Process]:
         "FLINK_LOG_DIR": str(layout.home / "logs"),
         "FLINK_PID_DIR": str(folder / "tmp"),
         # flink-python beside HDFS' jars: brought by each job, its native library would load once and never again.
+        "HADOOP_CONF_DIR": str(client_configuration(layout.home / "data" / "hdfs")),
         "HADOOP_CLASSPATH": f"{layout.jars('hadoop')}/*:{next((home / 'opt').glob('flink-python-*.jar'))}",
         "JAVA_HOME": str(Path(java()).resolve().parents[1]),
         # The Python inside the TaskManager (flink_jobs/submit.py: thread mode) does not find its packages by itself.

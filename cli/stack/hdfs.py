@@ -17,6 +17,9 @@ from cli.stack.process import Process
 _NAMENODE = "org.apache.hadoop.hdfs.server.namenode.NameNode"
 _DATANODE = "org.apache.hadoop.hdfs.server.datanode.DataNode"
 
+# One DataNode holds one copy; a file that asks for three stays under-replicated for ever.
+_CLIENT = {"dfs.replication": 1}
+
 
 @dataclass(frozen=True)
 class HdfsPorts:
@@ -27,6 +30,11 @@ class HdfsPorts:
     datanode: int
     datanode_http: int
     datanode_ipc: int
+
+
+def client_configuration(folder: Path) -> Path:
+    """The HADOOP_CONF_DIR of whoever writes to this HDFS: the number of copies is the writer's choice, 3 if it has none."""
+    return folder / "client"
 
 
 def _write_configuration(folder: Path, ports: HdfsPorts) -> None:
@@ -43,7 +51,7 @@ def _write_configuration(folder: Path, ports: HdfsPorts) -> None:
         "dfs.datanode.http.address": f"{host}:{ports.datanode_http}",
         "dfs.datanode.ipc.address": f"{host}:{ports.datanode_ipc}",
         "dfs.datanode.hostname": host,
-        "dfs.replication": 1,
+        **_CLIENT,
         "dfs.namenode.datanode.registration.ip-hostname-check": "false",
         "dfs.namenode.safemode.extension": 0,
         # One user on one machine, loopback only: permissions would only make Airflow's tasks fail.
@@ -54,6 +62,7 @@ def _write_configuration(folder: Path, ports: HdfsPorts) -> None:
     }
     write_if_changed(folder / "conf" / "core-site.xml", hadoop_xml(core))
     write_if_changed(folder / "conf" / "hdfs-site.xml", hadoop_xml(site))
+    write_if_changed(client_configuration(folder) / "hdfs-site.xml", hadoop_xml(_CLIENT))
 
 
 def _prepare_namenode(folder: Path, ports: HdfsPorts, class_path: str) -> None:

@@ -229,7 +229,11 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
     args = parser.parse_args(argv)
     columns = (SpinnerColumn(), TextColumn("rebuild postgres"), MofNCompleteColumn(), TimeElapsedColumn())
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        terminal = Console(stderr=True)
+        # In a log a bar is only an empty line.
+        with Progress(
+            *columns, console=terminal, transient=True, disable=not terminal.is_terminal
+        ) as progress:
             task = progress.add_task("", total=None)
             document = rebuild(from_mapping(environment), lambda count: progress.advance(task, count))
     except LakeboardError as error:

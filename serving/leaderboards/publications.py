@@ -31,6 +31,7 @@ class At:
 
 
 NOW = At()
+LISTED = "GET /v1/settlements lists them, with what each published"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ async def publication(connections: Connections, at: At) -> Publication:
     if row is None:
         which = f"settlement {at.settlement[:40]!r}" if at.settlement else "settlement"
         when = "" if at.as_of_us is None else f" made by {iso_ms(at.as_of_us)}"
-        raise BadInput("unknown_settlement", f"there is no {which}{when}", status=404)
+        raise BadInput("unknown_settlement", f"there is no {which}{when}", next_step=LISTED, status=404)
     ident, created_at_us, snapshots, events = row
     known = {name: int(snapshot) for name, snapshot in snapshots.items()}
     return Publication(ident, created_at_us, known, tuple(decode(bytes(one)) for one in events), at.past)
@@ -131,6 +132,9 @@ async def published(
         row = await (await sql.execute(query, values)).fetchone()
     if row is None and named:
         raise BadInput(
-            "unknown_settlement", f"settlement {named[:40]!r} did not publish {board.key}", status=404
+            "unknown_settlement",
+            f"settlement {named[:40]!r} did not publish {board.key}",
+            next_step=LISTED,
+            status=404,
         )
     return Published(*row) if row else None

@@ -316,7 +316,11 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
     columns = (TextColumn("rebuild"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         since = parse_day(args.since) if args.since else None
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        terminal = Console(stderr=True)
+        # In a log a bar is only an empty line.
+        with Progress(
+            *columns, console=terminal, transient=True, disable=not terminal.is_terminal
+        ) as progress:
             task = progress.add_task("", total=None)
             document = rebuild(
                 from_mapping(environment), since, lambda count: progress.advance(task, count), args.if_stale

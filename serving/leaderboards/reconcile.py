@@ -1,5 +1,8 @@
 """Redis against the lake, row by row: `python -m serving.leaderboards.reconcile --from DATE --to DATE [--json]`.
 
+--nothing-exit CODE ends with that code instead of 2 where there was nothing to compare: an idle week is no failure of a
+scheduled run, wrong use is.
+
 Every board that Redis keeps in the span: settled periods with the newest settlement's `rankings`; all-time boards, and
 boards of sessions that started in the span, with `answers`. Boards of periods without a settlement are listed as
 skipped; so is a board that differs and has had answers which the lake's side cannot hold yet.
@@ -315,11 +318,12 @@ def reconcile(
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
-    """Exit 0: equal; 1: differences; 2: wrong use, or nothing to compare; 3: a system is missing."""
+    """Exit 0: equal; 1: differences; 2: wrong use, or nothing to compare (or --nothing-exit); 3: a system is missing."""
     parser = argparse.ArgumentParser(prog="reconcile", description="Redis against the lake, row by row")
     parser.add_argument("--from", dest="first", required=True, help="first UTC day, YYYY-MM-DD")
     parser.add_argument("--to", dest="last", required=True, help="last UTC day, inclusive")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--nothing-exit", type=int, default=2, metavar="CODE")
     args = parser.parse_args(argv)
     columns = (
         TextColumn("reconcile"),
@@ -329,7 +333,11 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
     )
     began = time.monotonic()
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        terminal = Console(stderr=True)
+        # In a log a bar is only an empty line.
+        with Progress(
+            *columns, console=terminal, transient=True, disable=not terminal.is_terminal
+        ) as progress:
             task = progress.add_task("", total=None)
             report = reconcile(
                 from_mapping(environment),
@@ -343,7 +351,7 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
     document = {"from": args.first, "to": args.last, **report.to_dict()}
     document["seconds"] = round(time.monotonic() - began, 1)
     _print(document, args.json)
-    return report.exit_code
+    return report.exit_code if report.boards else args.nothing_exit
 
 
 def _print(document: dict[str, Any], as_json: bool) -> None:

@@ -56,8 +56,11 @@ def test_two_at_once_install_once(made: list[list[str]]) -> None:
 
 
 def test_the_test_environment_serves_as_main(made: list[list[str]]) -> None:
+    assert not environments.can_do("main")
     assert environments.ensure("test") == environments.ensure("main")
     assert not environments.is_ready("main")
+    # What needs the lake where there may be one (`rebuild redis`) must not fall back to `live`.
+    assert environments.can_do("main") and not environments.can_do("live")
 
 
 def test_an_unknown_environment_is_named(made: list[list[str]]) -> None:

@@ -1,4 +1,4 @@
-"""What `backfill` says of a settle job's document."""
+"""What `backfill` says of a settle job's document, and what is said where a job is asked for wrongly."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from datetime import date
 from typing import Any
 
 import pytest
+import typer
 
-from cli.commands.jobs import _backfilled
+from cli.commands.jobs import TAKES, _backfilled, run_job
+from cli.commands.rescoring import rescore
 
 pytestmark = pytest.mark.unit
 MONTH = date(2026, 1, 1), date(2026, 1, 31)
@@ -34,3 +36,19 @@ def test_an_incomplete_month_says_what_it_lacks() -> None:
         "1 periods are incomplete, the first lacks [{'shard': 1, 'seq': 20}]",
         "next: ./lakeboard status (the relay's lag), then the same command again",
     ] == said.splitlines()
+
+
+def test_a_name_that_is_no_job_lists_the_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 2 == run_job("nope", [])
+    _, _, listed = capsys.readouterr().err.partition("there are ")
+    assert sorted(TAKES) == listed.strip().split(", ")
+
+
+@pytest.mark.parametrize("given", [{}, {"undo": 1, "resume": True}, {"rule": "a@1", "undo": 1}])
+def test_rescore_names_its_own_options_before_spark_starts(
+    given: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended:
+        rescore(**{"rule": None, "remove_user": None, "undo": None, "resume": False, **given})
+    assert 2 == ended.value.exit_code
+    assert "say one of --rule, --remove-user, --undo, --resume" in capsys.readouterr().err

@@ -16,6 +16,8 @@ from cli.app import COMMANDS
 from cli.commands.jobs import TAKES, UNCHANGED
 from cli.environments import ensure
 from cli.places import ROOT
+from cli.stack.airflow import environment_of
+from cli.stack.layout import Layout
 
 pytestmark = pytest.mark.repository
 SETTLE = "./lakeboard job settle"
@@ -27,7 +29,7 @@ LINES = {
     "leaderboards_monthly": f"{SETTLE} --period monthly --from 2024-02-01 --to 2024-03-03 --unchanged-exit 99",
     "adjustments_daily": f"{SETTLE} --from 2024-01-24 --to 2024-03-03 --unchanged-exit 99",
     "maintenance_weekly": "./lakeboard job maintain_tables",
-    "reconcile_daily": "./lakeboard reconcile --from 2024-02-25 --to 2024-03-03",
+    "reconcile_daily": "./lakeboard reconcile --from 2024-02-25 --to 2024-03-03 --nothing-exit 99",
     "archive_monthly": "./lakeboard job archive_month --month 2024-01",
 }
 WOKEN_BY = {
@@ -134,6 +136,22 @@ def test_every_dag_parses_and_keeps_the_rules(found: dict[str, Any]) -> None:
             assert [True] == [line.startswith("ReportFailure: ") for line in task["on_failure"]]
             assert len(task["on_failure"][0]) > 30, "what to do next"
             assert task["command"].startswith("./lakeboard ") and "\n" not in task["command"]
+
+
+def test_a_task_may_wait_for_its_turn_behind_the_longest(found: dict[str, Any], tmp_path: Path) -> None:
+    """A laptop runs two at once: others wait in the queue, whose time-out is also how long their token holds."""
+    program = (
+        "from airflow.configuration import conf;"
+        "print(conf.getfloat('scheduler', 'task_queued_timeout'), conf.getint('core', 'parallelism'))"
+    )
+    env = {**os.environ, **environment_of(Layout(tmp_path, tmp_path)), "AIRFLOW_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [str(ensure("airflow")), "-c", program], env=env, capture_output=True, text=True, cwd=tmp_path
+    )
+    waits_s, at_once = map(float, done.stdout.split()[-2:])
+    longest_s = max(task["timeout_s"] for dag in found["dags"] for task in dag["tasks"])
+    assert len(found["dags"]) > at_once
+    assert waits_s > 2 * longest_s
 
 
 def test_the_lines_take_their_span_from_the_clock_or_from_who_triggers(found: dict[str, Any]) -> None:

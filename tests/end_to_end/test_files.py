@@ -128,9 +128,9 @@ def differing(expected: Boards, found: Boards) -> list[str]:
     "file_of",
     [
         pytest.param(shipped_week, id="the shipped week, from live to full"),
-        pytest.param(real_month, id="a real month", marks=pytest.mark.needs_shared),
-        pytest.param(
-            all_of_it, id="all of the real data", marks=[pytest.mark.needs_shared, pytest.mark.long]
+        *(
+            pytest.param(file, id=name, marks=[pytest.mark.needs_shared, pytest.mark.long])
+            for file, name in ((real_month, "a real month"), (all_of_it, "all of the real data"))
         ),
     ],
 )

@@ -145,3 +145,6 @@ def test_settled_boards_are_the_models_and_a_second_run_publishes_nothing(stack:
     compared = stack.document("reconcile", *SPAN, "--json")
     assert 0 == compared["differences"] < compared["boards"]
     assert [] == stack.document("settle", *SPAN)["settled"]
+    # One DataNode: a writer that asked for more copies would leave every file under-replicated.
+    jmx = f"{stack.layout.settings('full').webhdfs_url}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystem"
+    assert 0 == httpx.get(jmx).json()["beans"][0]["UnderReplicatedBlocks"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -13,6 +14,7 @@ import pytest
 from contracts import names
 from contracts.errors import BrokenContract
 from contracts.events import AnswerEvent
+from contracts.periods import days
 from tests.spark_jobs.play import Outboxes, days_of_play, model
 from tests.spark_jobs.rows import boards_in
 
@@ -104,19 +106,57 @@ def test_a_crash_before_the_row_is_run_again_to_the_same_boards(
     assert (["main"], [names.settlement_tag("1")]) == (_refs(lake, "BRANCH"), _refs(lake, "TAG"))
 
 
-def test_two_settles_at_once_publish_once(
+def test_two_settles_of_a_week_at_once_publish_it_and_its_days_once(
+    lake: Lake,
+    broker: Broker,
+    outboxes: Outboxes,
+    play: list[AnswerEvent],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from spark_jobs.settle import settle
+
+    caplog.set_level(logging.INFO, "locks")
+
+    broker.send(outboxes.answers(play))
+    job = _job(lake, broker, outboxes)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(settle, lake.spark, job, FIRST, FIRST, ("weekly",)) for _ in range(2)]
+        documents = [one.result() for one in both]
+    assert [[], ["1"]] == sorted(document["settlements"] for document in documents)
+    assert [("1", 1, "period_ended")] == _settlements(lake)
+    assert {key: rows for key, rows in model(play).items() if key[0] != "monthly"} == boards_in(lake)
+    published = {(one["period"], one["start"]) for document in documents for one in document["settled"]}
+    week = {("daily", str(day)) for day in days(date(2024, 4, 1), date(2024, 4, 7))}
+    assert week | {("weekly", "2024-04-01")} == published
+    told = [record.getMessage() for record in caplog.records if record.name == "locks"]
+    assert ["lock_waits", "lock_taken"] == [line.split()[0] for line in told if ".settle" in line]
+
+
+@pytest.mark.long
+def test_three_kinds_at_once_publish_each_period_once(
     lake: Lake, broker: Broker, outboxes: Outboxes, play: list[AnswerEvent]
 ) -> None:
     from spark_jobs.settle import settle
 
     broker.send(outboxes.answers(play))
     job = _job(lake, broker, outboxes)
-    with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(settle, lake.spark, job, FIRST, LAST, DAYS) for _ in range(2)]
-        documents = [one.result() for one in both]
-    assert [[], ["1"]] == sorted(document["settlements"] for document in documents)
-    assert [("1", 1, "period_ended")] == _settlements(lake)
-    assert _daily(play) == boards_in(lake)
+    settle(lake.spark, job, FIRST, FIRST, ("weekly",))
+    late = days_of_play(seed=12, count=20, first=LAST, length_days=1, offset=500)
+    broker.send(outboxes.answers(late))
+    with ThreadPoolExecutor(3) as pool:
+        kinds = [("daily",), ("weekly",), ("monthly",)]
+        for one in [pool.submit(settle, lake.spark, job, FIRST, LAST, kind) for kind in kinds]:
+            one.result()
+    with psycopg.connect(lake.postgres_url) as connection:
+        versions = connection.execute(
+            "SELECT period, start, array_agg(version ORDER BY settlement_id::bigint) FROM settlement_periods "
+            "WHERE zone = 'UTC' GROUP BY 1, 2"
+        ).fetchall()
+    again = {("daily", LAST), ("weekly", date(2024, 4, 1)), ("monthly", date(2024, 4, 1))}
+    assert 30 + 1 + 1 == len(versions)
+    for period, start, found in versions:
+        assert ([1, 2] if (period, start) in again else [1]) == found, (period, start)
+    assert model(play + late) == boards_in(lake)
 
 
 def test_a_day_with_a_gap_is_not_settled_and_says_what_it_lacks(

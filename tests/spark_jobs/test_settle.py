@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +65,11 @@ def _job(lake: Lake, broker: Broker, outboxes: Outboxes) -> Any:
 
 
 def test_boards_equal_the_model_then_late_answers_then_nothing(
-    lake: Lake, broker: Broker, play: list[AnswerEvent]
+    lake: Lake, broker: Broker, play: list[AnswerEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from spark_jobs import publication
     from spark_jobs.settle import settle
+    from spark_jobs.settled_rankings import SettledRankings
 
     outboxes = Outboxes()
     broker.send(outboxes.answers(play))
@@ -100,11 +103,18 @@ def test_boards_equal_the_model_then_late_answers_then_nothing(
     again = settle(lake.spark, job, low, high)
     assert ([], []) == (again["settled"], again["settlements"])
 
+    # The adjustment ranks its largest boards by ranges: several files in a partition that else has one.
+    by_ranges = partial(SettledRankings, big_rows=150, range_rows=100)
+    monkeypatch.setattr(publication, "SettledRankings", by_ranges)
     late = days_of_play(seed=8, count=20, first=date(2024, 3, 30), length_days=2, offset=100_000)
     broker.send(outboxes.answers(late))
     second = settle(lake.spark, job, FIRST, LAST)
     assert {2} == {item["version"] for item in second["settled"]}
     assert model(play + late) == boards_in(lake)
+    files = lake.spark.sql(
+        f"SELECT partition.period AS period, count(*) AS n FROM {names.table('rankings')}.files GROUP BY partition"
+    ).collect()
+    assert {"weekly", "monthly"} == {row.period for row in files if row.n > 1}
     assert [] == settle(lake.spark, job, FIRST, LAST)["settled"]
     with psycopg.connect(lake.postgres_url) as connection:
         rows = connection.execute("SELECT id, version, reason FROM settlements ORDER BY id").fetchall()

@@ -44,7 +44,10 @@ def test_redis_and_the_lake_agree_and_each_fault_is_found(
     answers = model.play(11, users=30, sessions=10)
     record.play(answers)
     record.relay()
-    assert 2 == reconcile(settings, FIRST, LAST).exit_code
+    assert 2 == main(SPAN, settings.to_env())
+    assert 99 == main([*SPAN, "--nothing-exit", "99"], settings.to_env())
+    assert 2 == main(["--from", str(LAST), "--to", str(FIRST), "--nothing-exit", "99"], settings.to_env())
+    capsys.readouterr()
     small_lake.take()
     small_lake.settle(leave_out=[("daily", "2024-03-31")])
     expected = small_lake.boards()
