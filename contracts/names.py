@@ -121,6 +121,30 @@ def session_players(session_id: str) -> str:
     return f"session:{session_id}:players"
 
 
+def session_removed(session_id: str) -> str:
+    """Set of the players whom the host removed."""
+    return f"session:{session_id}:removed"
+
+
+def session_places(session_id: str) -> str:
+    """Hash of a challenge's players: which question each was shown last, and when."""
+    return f"session:{session_id}:places"
+
+
+def session_present(session_id: str, role: str) -> str:
+    """Set of who is connected in a role: members `user_id|handler`."""
+    return f"session:{session_id}:present:{role}"
+
+
+def session_handlers(session_id: str) -> str:
+    """Set of the handlers that have a socket of the session."""
+    return f"session:{session_id}:handlers"
+
+
+def present_member(user_id: str, handler: str) -> str:
+    return f"{user_id}|{handler}"
+
+
 def duplicate_field(question_id: str, user_id: str) -> str:
     return f"{question_id}:{user_id}"
 
@@ -137,6 +161,16 @@ def pin(code: str) -> str:
 def idle_sessions() -> str:
     """Sorted set of sessions by their last write (UTC µs): what the relay seals next."""
     return "sessions:last_write"
+
+
+def due_sessions() -> str:
+    """Sorted set of sessions by the instant (UTC µs) at which a move may be due by itself."""
+    return "sessions:due"
+
+
+def handlers() -> str:
+    """Hash of the processes that hold sockets: id → JSON of address, load and last beat; each shard has it."""
+    return "handlers"
 
 
 def barriers() -> str:

@@ -22,13 +22,16 @@ from fastapi import FastAPI
 from contracts.settings import from_mapping
 from serving import health, problems
 from serving.connections import Connections
+from serving.live.wire import LiveProtocol
 from serving.metrics import RequestMetrics
 
 LOG = logging.getLogger(__name__)
 ROOMS = (
     "serving.quizzes.routes",
     "serving.sessions.routes",
+    "serving.sessions.host_routes",
     "serving.live.sockets",
+    "serving.live.placement",
     "serving.play.routes",
     "serving.leaderboards.routes",
     "serving.leaderboards.settlements",
@@ -38,8 +41,6 @@ ROOMS = (
 )
 # A client's frame holds one answer; a bigger one is an error of the client.
 FRAME_LIMIT_BYTES = 4096
-# Frames a socket may have waiting before uvicorn stops reading from it.
-FRAME_QUEUE = 16
 
 
 def _present(module: str) -> bool:
@@ -64,6 +65,7 @@ def create_app(environment: Mapping[str, str], name: str = "api") -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         connections = Connections.of(settings)
         app.state.connections = connections
+        app.state.name = name
         app.state.jwt_key = connections.secret("jwt_key")
         await connections.postgres.open(wait=False)
         beat = asyncio.create_task(_beat(settings.run_dir, name))
@@ -113,9 +115,9 @@ def main() -> None:
         port=port,
         loop="uvloop",
         http="httptools",
-        ws="websockets-sansio",
+        ws=LiveProtocol,
         ws_max_size=FRAME_LIMIT_BYTES,
-        ws_max_queue=FRAME_QUEUE,
+        ws_per_message_deflate=False,
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=5,

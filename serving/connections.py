@@ -12,18 +12,31 @@ from pathlib import Path
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 from contracts.errors import SystemMissing
 from contracts.identity import HashRing
 from contracts.settings import Settings
 from serving.boards.boards import Boards
 from serving.boards.shards import Shards
+from serving.breaker import Breaker
 
 # Enough for the slow paths of one process; play itself does not use Postgres.
 POSTGRES_CONNECTIONS = 8
+# Text connections a shard: enough to keep a shard busy over round trips; more only queues there instead of here.
+VALKEY_CONNECTIONS = 64
+# Longer than any burst takes; then the shard is as good as away.
+VALKEY_WAIT_S = 10.0
 # How long a request waits for Postgres before it says that it is missing; a running session never waits for it.
 POSTGRES_WAIT_S = 2.0
+
+
+def _text_client(url: str) -> Redis:
+    """A client whose callers wait for a connection: while thousands of sockets connect, waiting is the bound."""
+    pool = BlockingConnectionPool.from_url(
+        url, decode_responses=True, max_connections=VALKEY_CONNECTIONS, timeout=VALKEY_WAIT_S
+    )
+    return Redis(connection_pool=pool)
 
 
 @dataclass
@@ -43,6 +56,7 @@ class Connections:
     session_shards: dict[str, int] = field(default_factory=dict)
     quiz_zones: dict[str, str] = field(default_factory=dict)
     rules: dict[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
+    postgres_breaker: Breaker = field(default_factory=Breaker)
 
     @staticmethod
     def of(settings: Settings) -> Connections:
@@ -53,7 +67,7 @@ class Connections:
             settings=settings,
             shards=shards,
             boards=Boards(shards),
-            texts=[Redis.from_url(url, decode_responses=True) for url in urls],
+            texts=[_text_client(url) for url in urls],
             ring=shards.ring,
             postgres=AsyncConnectionPool(
                 settings.postgres_url,
@@ -71,14 +85,19 @@ class Connections:
 
     @asynccontextmanager
     async def sql(self) -> AsyncIterator[psycopg.AsyncConnection]:
-        """A Postgres connection in autocommit. Raises SystemMissing if the server does not answer."""
+        """A Postgres connection in autocommit. Raises SystemMissing if the server does not answer, at once if it just has not."""
+        missing = SystemMissing(
+            "system_missing", "Postgres does not answer", next_step="see ./lakeboard status"
+        )
+        if not self.postgres_breaker.allows():
+            raise missing
         try:
             async with self.postgres.connection() as connection:
+                self.postgres_breaker.succeeded()
                 yield connection
         except (psycopg.OperationalError, PoolTimeout) as error:
-            raise SystemMissing(
-                "system_missing", "Postgres does not answer", next_step="see ./lakeboard status"
-            ) from error
+            self.postgres_breaker.failed()
+            raise missing from error
 
     def secret(self, name: str) -> str:
         """The secret in the file `name`. Raises SystemMissing naming the file."""

@@ -48,11 +48,17 @@ async def _offset_ms(client: Redis) -> float | None:
     "/readyz",
     summary="The process may take play",
     responses=documented(
-        {"status": "ready", "clock_offset_ms": 0.2, "shards_away": []}, s503="system_missing"
+        {"status": "ready", "clock_offset_ms": 0.2, "shards_away": []}, s503="system_missing draining"
     ),
 )
 async def readyz(request: Request) -> Response:
-    """Ready while one shard answers: one that is away must not take the others' sessions with it."""
+    """Ready while one shard answers: one that is away must not take the others' sessions with it.
+
+    Not ready once it drains: the gateway then sends nobody new.
+    """
+    registry = getattr(request.app.state, "registry", None)
+    if registry is not None and registry.draining:
+        return problems.reply(SystemMissing("draining", "this process lets its sockets go"), "/readyz")
     clients = request.app.state.connections.texts
     offsets = await asyncio.gather(*(_offset_ms(client) for client in clients))
     away = [shard for shard, offset in enumerate(offsets) if offset is None]

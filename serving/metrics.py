@@ -18,9 +18,12 @@ ANSWERS = Counter("lakeboard_answers_total", "Answers by outcome", ["outcome"])
 NEGATIVE_ELAPSED = Counter(
     "lakeboard_negative_elapsed_total", "Live answers whose elapsed time was clamped to 0"
 )
+MOVES = Counter("lakeboard_session_moves_total", "Moves of sessions, by host or clock", ["by"])
 SOCKETS = Gauge("lakeboard_sockets", "Open sockets")
 PUSHES = Counter("lakeboard_pushes_total", "Messages pushed to sockets", ["kind"])
-SKIPPED = Counter("lakeboard_pushes_skipped_total", "Standings that a slow receiver did not get")
+SKIPPED = Counter("lakeboard_pushes_skipped_total", "Boards that a slow receiver did not get")
+HELD = Counter("lakeboard_pushes_held_total", "Boards held back while many sockets connect")
+DROPPED = Counter("lakeboard_sockets_dropped_total", "Sockets closed by us, by close code", ["code"])
 RELAY_LAG = Gauge(
     "lakeboard_relay_lag_seconds",
     "Age of the oldest entry not yet in a sink, as its relay says",

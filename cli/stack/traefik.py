@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,26 +35,37 @@ def _static(layout: Layout, lan: bool, routes: Path) -> dict[str, Any]:
     }
 
 
-def _routes(layout: Layout) -> dict[str, Any]:
-    servers = [{"url": f"http://127.0.0.1:{layout.port(name)}"} for name in ("api_1", "api_2")]
+def routes_over(ports: Sequence[int]) -> dict[str, Any]:
+    """Routes to the api processes on these ports: balanced over all, and a socket to the one that placement names.
+
+    A named process that is not ready (it drains, or is gone) answers 503 here; a client then asks placement again.
+    """
+    check = {"path": "/readyz", "interval": "1s", "timeout": "900ms"}
+
+    def service(*found: int) -> dict[str, Any]:
+        servers = [{"url": f"http://127.0.0.1:{port}"} for port in found]
+        return {"loadBalancer": {"servers": servers, "healthCheck": check}}
+
+    placed = {
+        f"api-{port}": {
+            "rule": f"Path(`/v1/live`) && Query(`handler`, `api-{port}`)",
+            "entryPoints": ["web"],
+            "service": f"api-{port}",
+        }
+        for port in ports
+    }
+    everything = {
+        # Internal routes and metrics are for this machine only, whatever the network.
+        "rule": "ClientIP(`127.0.0.1/32`) || !(PathPrefix(`/internal`) || PathPrefix(`/metrics`))",
+        "entryPoints": ["web"],
+        "service": "api",
+        # Traefik takes longer rules first; a placed socket's must win whatever their lengths.
+        "priority": 1,
+    }
     return {
         "http": {
-            "routers": {
-                # Internal routes and metrics are for this machine only, whatever the network.
-                "all": {
-                    "rule": "ClientIP(`127.0.0.1/32`) || !(PathPrefix(`/internal`) || PathPrefix(`/metrics`))",
-                    "entryPoints": ["web"],
-                    "service": "api",
-                }
-            },
-            "services": {
-                "api": {
-                    "loadBalancer": {
-                        "servers": servers,
-                        "healthCheck": {"path": "/readyz", "interval": "1s", "timeout": "900ms"},
-                    }
-                }
-            },
+            "routers": {**placed, "all": everything},
+            "services": {"api": service(*ports), **{f"api-{port}": service(port) for port in ports}},
         }
     }
 
@@ -65,7 +77,9 @@ def traefik(layout: Layout, lan: bool, after: tuple[str, ...]) -> Process:
 
     def write_configuration() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        routes.write_text(json.dumps(_routes(layout), indent=1))  # JSON is YAML
+        routes.write_text(
+            json.dumps(routes_over([layout.port(name) for name in ("api_1", "api_2")]), indent=1)
+        )  # JSON is YAML
         static.write_text(json.dumps(_static(layout, lan, routes), indent=1))
 
     program = Path(sys.prefix) / "bin" / "traefik"

@@ -37,13 +37,13 @@ def unauthenticated(detail: str) -> BadInput:
     return BadInput("unauthenticated", detail, status=401, next_step="join the session again")
 
 
-def sign(identity: Identity, key: str, now_s: float | None = None) -> str:
-    """A token that says who `identity` is for the next day."""
+def sign(identity: Identity, key: str, now_s: float | None = None, life_s: int = TOKEN_LIFE_S) -> str:
+    """A token that says who `identity` is for the next day, or for `life_s`."""
     issued = int(time.time() if now_s is None else now_s)
     claims = {
         "iss": ISSUER,
         "iat": issued,
-        "exp": issued + TOKEN_LIFE_S,
+        "exp": issued + life_s,
         "sub": identity.user_id,
         "role": identity.role,
         "no": identity.user_no,

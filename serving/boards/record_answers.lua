@@ -86,8 +86,11 @@ local function live_refusal(a, session)
   if a.mode ~= 'live' then return nil end
   if session.state == 'ended' then return 'session_ended' end
   if session.epoch ~= a.epoch then return 'stale' end
-  if session.state ~= 'question' then return 'question_closed' end
-  if session.question_id ~= a.question_id then return 'question_closed' end
+  -- A challenge is open from its creation to its end; the caller has judged the question's own time.
+  if session.state ~= 'open' then
+    if session.state ~= 'question' then return 'question_closed' end
+    if session.question_id ~= a.question_id then return 'question_closed' end
+  end
   local deadline = tonumber(session.deadline_us or '')
   if deadline and a.occurred > deadline then return 'question_closed' end
   return nil
@@ -195,6 +198,7 @@ if #plans > 0 then
     if a.mode ~= 'late' and not touched[a.session] then
       touched[a.session] = true
       redis.call('HSET', KEYS[a.session], 'last_write_us', now_us)
+      redis.call('HINCRBY', KEYS[a.session], 'version', 1)   -- what pushes are numbered by
       redis.call('ZADD', KEYS[3], now_us, a.session_id)
     end
   end

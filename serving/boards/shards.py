@@ -22,6 +22,8 @@ _HERE = Path(__file__).parent
 COUNTED = "counted"
 REPEAT = "repeat"
 LIVE, IMPORT, LATE = "live", "import", "late"
+# Roles whose sockets a session counts.
+ROLES_PRESENT = ("host", "player")
 
 
 def script_text(name: str) -> str:
@@ -194,10 +196,23 @@ class Shards:
             argv += pair
         return [(status.decode(), int(seq)) for status, seq in await self.call(shard, "barrier", keys, argv)]
 
+    async def join_session(
+        self, shard: int, session_id: str, user_id: str, name: str, most_players: int
+    ) -> str:
+        """Put a player on a session's list and board: joined, or why not (unknown, ended, locked, full, removed)."""
+        keys = [
+            names.session(session_id),
+            names.session_players(session_id),
+            names.session_board(session_id),
+            names.session_removed(session_id),
+        ]
+        argv = [user_id, name, most_players, names.channel(session_id)]
+        return (await self.call(shard, "join_session", keys, argv)).decode()
+
     async def mark_sealed(self, shard: int, session_id: str, quiet_since_us: int) -> tuple[str, int]:
         """First step of sealing: (sealed, seq to wait for), (active, 0) or (gone, 0)."""
-        keys = [names.session(session_id), names.outbox_seq()]
-        status, seq = await self.call(shard, "seal", keys, [quiet_since_us])
+        keys = [names.session(session_id), names.outbox_seq(), names.idle_sessions()]
+        status, seq = await self.call(shard, "seal", keys, [quiet_since_us, session_id])
         return status.decode(), int(seq)
 
     async def quiet_sessions(self, shard: int, before_us: int, limit: int) -> list[str]:
@@ -214,9 +229,14 @@ class Shards:
                 names.session_answers(session_id),
                 names.session_questions(session_id),
                 names.session_players(session_id),
+                names.session_removed(session_id),
+                names.session_places(session_id),
+                names.session_handlers(session_id),
+                *(names.session_present(session_id, role) for role in ROLES_PRESENT),
                 names.session(session_id),
             )
             pipe.zrem(names.idle_sessions(), session_id)
+            pipe.zrem(names.due_sessions(), session_id)
             await pipe.execute()
 
     async def last_seq(self, shard: int) -> int:

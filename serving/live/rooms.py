@@ -1,8 +1,9 @@
 """The push loop: each session with open sockets in this process has a room, which tells them what changed.
 
-A change is published on the session's channel; the room reads the newest state once, encodes it once, and gives it to
-every receiver, standings at most every 250 ms. A receiver that is slow skips standings; its own results and the
-session's states wait in a short queue, and a receiver whose queue is full is closed.
+Two classes. Urgent: a phase (and a player's own result, which does not pass here) goes out as soon as it is read, to
+everybody, in order. Periodic: the board, at most every 250 ms, the newest only. A change is published on the session's
+channel; the room reads the newest state once, in one transaction, encodes it once, and writes the same bytes to every
+socket. So all handlers of a session show the same, each `seq` the same content.
 """
 
 from __future__ import annotations
@@ -10,164 +11,203 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
-from typing import Any
+import time
 
 import redis.exceptions
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from contracts import names
 from contracts.errors import LakeboardError
+from serving.boards.session_boards import SessionReading, read_session
 from serving.connections import Connections
-from serving.live.messages import CLOSE_SLOW, encode
-from serving.metrics import PUSHES, SKIPPED
-from serving.sessions import machine
+from serving.live.holding import ConnectGate
+from serving.live.messages import CLOSE_DRAINING, CLOSE_REMOVED, Board, BoardRow, encode
+from serving.live.phases import phase_message
+from serving.live.presence import Presence
+from serving.live.wire import Receiver, text_frame
+from serving.metrics import HELD, PUSHES
 from serving.sessions.answering import Answering
-from serving.sessions.store import now_us
+from serving.sessions.session import Session
+from serving.sessions.store import now_us, unknown_session
 
 LOG = logging.getLogger(__name__)
 # DESIGN 3: four states a second are as fast as people read; more only costs sends.
-STANDINGS_EVERY_S = 0.25
-STANDINGS_ROWS = 10
-# Results and states a receiver may have waiting: several questions' worth; more means that nobody reads.
-QUEUE_MESSAGES = 32
-# A room wakes at least this often, so that a lost publication delays a push and never loses it.
+BOARD_EVERY_S = 0.25
+BOARD_ROWS = 10
+# While thousands connect, a reading greets newcomers for this long; phases are read as they come in any case.
+CROWD_READ_S = 1.0
+# A room looks at least this often, so that a lost publication delays a push and never loses it.
 ROOM_IDLE_S = 5.0
+# A shard that is away is asked again after this, jittered: all rooms of a process look at once when it is back.
+RETRY_S = 1.0
 RECONNECT_S = (0.1, 2.0)
-
-
-class Receiver:
-    """One socket's outbound side: a short queue, and one slot that holds the newest standings only."""
-
-    def __init__(self, socket: WebSocket) -> None:
-        self.socket = socket
-        self.ended = False
-        self._queue: deque[str] = deque()
-        self._standings: str | None = None
-        self._wake = asyncio.Event()
-
-    def put(self, frame: str) -> None:
-        """Queues a message that must arrive; ends a receiver that does not read."""
-        if len(self._queue) >= QUEUE_MESSAGES:
-            self.ended = True
-        self._queue.append(frame)
-        self._wake.set()
-
-    def put_standings(self, frame: str) -> None:
-        """Replaces the standings that still wait."""
-        if self._standings is not None:
-            SKIPPED.inc()
-        self._standings = frame
-        self._wake.set()
-
-    async def send_loop(self) -> None:
-        """Sends until the socket closes or proves too slow."""
-        try:
-            while not self.ended:
-                while self._queue:
-                    await self.socket.send_text(self._queue.popleft())
-                if self._standings is not None:
-                    frame, self._standings = self._standings, None
-                    await self.socket.send_text(frame)
-                if not self._queue and self._standings is None:
-                    self._wake.clear()
-                    await self._wake.wait()
-            await self.socket.close(CLOSE_SLOW, "too slow")
-        except (WebSocketDisconnect, RuntimeError, OSError):
-            pass  # the receiving side sees the close and ends the socket
+# A draining handler closes its sockets over this long, so that the others are not joined by all in one moment.
+DRAIN_OVER_S = 4.0
 
 
 class Room:
     """One session's receivers in this process."""
 
-    def __init__(self, session_id: str, answering: Answering) -> None:
+    def __init__(self, session_id: str, answering: Answering, presence: Presence, gate: ConnectGate) -> None:
         self.session_id = session_id
         self.answering = answering
+        self.presence = presence
+        self.gate = gate
         self.receivers: set[Receiver] = set()
         self.wake = asyncio.Event()
+        self.urgent = False
+        self._count_connected = True
+        self._connected = 0
         self._epoch: int | None = None
-        self._standings = ""
         self._names: dict[str, str] = {}
+        self._read_at = 0.0
+        self._last: tuple[Session, Board] | None = None
+        self._board_at = 0.0
+        self._pushed: Board | None = None
 
-    async def greet(self, receiver: Receiver) -> None:
-        """Gives a new receiver the state and standings as they are now."""
-        session, questions = await self.answering.state(self.session_id, fresh=True)
-        message = machine.state_message(session, questions.get(session.question_id))
-        receiver.put(encode({**message, "now_us": now_us()}))
-        receiver.put_standings(encode(await self.standings(session)))
+    def tell(self, kind: str) -> None:
+        """Something was published: state, answers, joined or presence."""
+        self.urgent = self.urgent or kind == "state"
+        self._count_connected = self._count_connected or kind == "presence"
+        self.wake.set()
 
-    async def standings(self, session: machine.Session) -> dict[str, Any]:
-        """The session's board as it is pushed: first rows with names, and the number of players."""
-        boards = self.answering.store.connections.boards
-        key = names.session_board(self.session_id)
-        top = await boards.top(key, STANDINGS_ROWS, session.quiz_id)
-        players = await boards.participants(key, session.quiz_id)
-        if any(place.user_id not in self._names for place in top):
-            self._names = await self.answering.store.players(self.session_id)
-        entries = [
-            {
-                "rank": place.rank,
-                "user_id": place.user_id,
-                "name": self._names.get(place.user_id),
-                "points": place.points,
-            }
-            for place in top
-        ]
-        return {
-            "type": "standings",
-            "session_id": self.session_id,
-            "participants": players,
-            "entries": entries,
-        }
+    async def greet(self, receiver: Receiver, epoch: int | None, seq: int | None) -> None:
+        """Gives a new receiver the phase and the board as they are now, without what it says it has seen.
 
-    async def push_once(self) -> float:
-        """Pushes what changed; returns how long the room may sleep. Closes a question whose time is over."""
-        session, questions = await self.answering.state(self.session_id, fresh=True)
-        left_s = (session.deadline_us - now_us()) / 1e6
-        if session.state == machine.QUESTION and left_s <= 0:
-            # Every process with a room tries; the epoch lets one of them through.
-            await self.answering.store.move(session, machine.close(session))
-            session, questions = await self.answering.state(self.session_id, fresh=True)
+        From here on it gets pushes; what was pushed since it entered is in what it is given.
+        """
+        now = time.monotonic()
+        fresh_s = CROWD_READ_S if self.gate.held(now) else BOARD_EVERY_S
+        if self._last is None or now - self._read_at > fresh_s:
+            await self._read()
+        assert self._last is not None
+        session, board = self._last
+        frame = await self._phase_frame(session)
+        while session.epoch < (self._epoch or 0):  # the loop has pushed a newer one meanwhile
+            session, board = self._last
+            frame = await self._phase_frame(session)
+        if receiver.user_id in session.removed:
+            receiver.end(CLOSE_REMOVED, "player_removed")
+        receiver.ready, receiver.epoch = True, session.epoch
+        if session.epoch != epoch:
+            receiver.put(frame)
+        newest = self._pushed if self._pushed is not None and self._pushed.seq > board.seq else board
+        if newest.seq != seq:
+            receiver.put_board(text_frame(encode(newest)))
+
+    async def push(self) -> float:
+        """Pushes what changed; returns how long the room may wait for the next change."""
+        await self.presence.sync(self.session_id)
+        if not self.urgent and self.gate.held(time.monotonic()):
+            HELD.inc()
+            self.wake.clear()
+            return BOARD_EVERY_S
+        # Before the read: what is told while it runs is looked at afterwards.
+        self.urgent = False
+        self.wake.clear()
+        await self._read()
+        assert self._last is not None
+        session, board = self._last
         if session.epoch != self._epoch:
             self._epoch = session.epoch
-            message = machine.state_message(session, questions.get(session.question_id))
-            frame = encode({**message, "now_us": now_us()})
+            frame = await self._phase_frame(session)
             for receiver in list(self.receivers):
-                receiver.put(frame)
-            PUSHES.labels(message["type"]).inc(len(self.receivers))
-        frame = encode(await self.standings(session))
-        if frame != self._standings:
-            self._standings = frame
-            for receiver in list(self.receivers):
-                receiver.put_standings(frame)
-            PUSHES.labels("standings").inc(len(self.receivers))
-        return min(max(left_s, 0.01), ROOM_IDLE_S) if session.state == machine.QUESTION else ROOM_IDLE_S
+                if receiver.user_id in session.removed:
+                    receiver.end(CLOSE_REMOVED, "player_removed")
+                elif receiver.ready and receiver.epoch < session.epoch:
+                    receiver.epoch = session.epoch
+                    receiver.put(frame)
+            PUSHES.labels("phase").inc(len(self.receivers))
+        if _shown(board) == _shown(self._pushed):
+            return ROOM_IDLE_S
+        now = time.monotonic()
+        if (wait_s := self._board_at + BOARD_EVERY_S - now) > 0:
+            return wait_s
+        if self.gate.held(now):  # it was read for the sake of a phase
+            HELD.inc()
+            return BOARD_EVERY_S
+        self._board_at, self._pushed = now, board
+        frame = text_frame(encode(board))
+        for receiver in list(self.receivers):
+            if receiver.ready:
+                receiver.put_board(frame)
+        PUSHES.labels("board").inc(len(self.receivers))
+        return ROOM_IDLE_S
 
     async def run(self) -> None:
-        """The loop: wait for a change (or the deadline), push, then rest so that pushes stay 250 ms apart."""
-        session, _ = await self.answering.state(self.session_id)
-        self._epoch = session.epoch
-        idle = 0.0
+        """The loop: wait for a change, push. While a board waits for its turn only an urgent change is looked at."""
+        wait_s = 0.0
         while True:
+            due = time.monotonic() + wait_s
+            while not self.urgent and (left := due - time.monotonic()) > 0:
+                # No `wait_for`: it can swallow a cancellation that comes with the wake.
+                timer = asyncio.get_running_loop().call_later(left, self.wake.set)
+                try:
+                    await self.wake.wait()
+                finally:
+                    timer.cancel()
+                self.wake.clear()
+                # An ordinary change: the board's turn comes when the last push is 250 ms old, urgent ones at once.
+                due = min(due, max(time.monotonic(), self._board_at + BOARD_EVERY_S))
             try:
-                await asyncio.wait_for(self.wake.wait(), idle)
-            except TimeoutError:
-                pass
-            self.wake.clear()
-            try:
-                idle = await self.push_once()
+                wait_s = await self.push()
             except (redis.exceptions.RedisError, LakeboardError, OSError) as error:
                 LOG.warning("push_failed session=%s error=%s", self.session_id, error)
-                idle = 1.0
-            await asyncio.sleep(min(STANDINGS_EVERY_S, idle))
+                await asyncio.sleep(RETRY_S * random.uniform(0.5, 1.0))
+                wait_s = 0.0
+
+    async def _phase_frame(self, session: Session) -> bytes:
+        _, questions = await self.answering.learn(session)
+        message = phase_message(session, questions.get(session.question_id), now_us())
+        return text_frame(encode(message))
+
+    async def _read(self) -> None:
+        """The session and its board at one instant, for pushes, new receivers and the answers of this process."""
+        client = await self.answering.store.client_of(self.session_id)
+        began = time.monotonic()
+        reading = await read_session(client, self.session_id, BOARD_ROWS)
+        if not reading.fields:
+            raise unknown_session(self.session_id)
+        session = Session.from_hash(self.session_id, reading.fields, reading.removed)
+        await self.answering.learn(session)
+        if self._count_connected or began - self._read_at >= ROOM_IDLE_S:
+            self._count_connected = False
+            self._connected = len(await self.presence.connected(self.session_id) - session.removed)
+        board = await self._board(session.version, reading)
+        # Two may read at once (a greeting and the loop): the newer one stays.
+        if self._last is None or session.version >= self._last[0].version:
+            self._last, self._read_at = (session, board), began
+
+    async def _board(self, seq: int, reading: SessionReading) -> Board:
+        missing = [place.user_id for place in reading.places if place.user_id not in self._names]
+        if missing:
+            client = await self.answering.store.client_of(self.session_id)
+            found = await client.hmget(names.session_players(self.session_id), missing)
+            self._names.update({user: name for user, name in zip(missing, found, strict=True) if name})
+        return Board(
+            session_id=self.session_id,
+            seq=seq,
+            participants=reading.participants,
+            connected=self._connected,
+            entries=[
+                BoardRow(place.rank, place.user_id, self._names.get(place.user_id), place.points)
+                for place in reading.places
+            ],
+        )
+
+
+def _shown(board: Board | None) -> tuple[object, ...] | None:
+    """What a player sees of a board: one that differs only in its number is not sent again."""
+    return None if board is None else (board.participants, board.connected, board.entries)
 
 
 class Rooms:
     """All rooms of the process, and the subscriptions that wake them."""
 
-    def __init__(self, connections: Connections, answering: Answering) -> None:
+    def __init__(self, connections: Connections, answering: Answering, presence: Presence) -> None:
         self.connections = connections
         self.answering = answering
+        self.presence = presence
+        self.gate = ConnectGate()
         self.rooms: dict[str, Room] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._listeners: list[asyncio.Task[None]] = []
@@ -187,9 +227,10 @@ class Rooms:
 
     def enter(self, session_id: str, receiver: Receiver) -> Room:
         """Adds a receiver; the first one opens the room."""
+        self.gate.connected(time.monotonic())
         room = self.rooms.get(session_id)
         if room is None:
-            room = self.rooms[session_id] = Room(session_id, self.answering)
+            room = self.rooms[session_id] = Room(session_id, self.answering, self.presence, self.gate)
             self._tasks[session_id] = asyncio.create_task(room.run())
         room.receivers.add(receiver)
         return room
@@ -204,6 +245,14 @@ class Rooms:
             del self.rooms[session_id]
             self._tasks.pop(session_id).cancel()
 
+    async def drain(self) -> None:
+        """Closes every socket, spread over some seconds; clients come back through another handler."""
+        receivers = [receiver for room in self.rooms.values() for receiver in room.receivers]
+        random.shuffle(receivers)
+        for receiver in receivers:
+            receiver.end(CLOSE_DRAINING, "draining")
+            await asyncio.sleep(DRAIN_OVER_S / len(receivers))
+
     async def _listen(self, shard: int) -> None:
         pause = RECONNECT_S[0]
         while True:
@@ -211,12 +260,12 @@ class Rooms:
             try:
                 await pubsub.psubscribe(names.channel("*"))
                 for room in self.rooms.values():  # what was published while nobody listened
-                    room.wake.set()
+                    room.tell("state")
                 async for message in pubsub.listen():
                     pause = RECONNECT_S[0]
                     room_of = self.rooms.get(message["channel"].split(":")[1])
                     if room_of is not None:
-                        room_of.wake.set()
+                        room_of.tell(message["data"])
             except (redis.exceptions.RedisError, OSError) as error:
                 LOG.warning("subscription_lost shard=%d error=%s", shard, error)
             finally:

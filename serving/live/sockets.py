@@ -1,102 +1,162 @@
-"""WS /v1/live?token=…: a player or host hears the session; a player answers on it."""
+"""WS /v1/live?token=…[&epoch=…&seq=…]: a player or host hears the session; a player answers on it (live.v1)."""
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, WebSocket
+from redis.exceptions import RedisError
 from starlette.websockets import WebSocketDisconnect
 
-from contracts import names
-from contracts.errors import BadInput, LakeboardError
+from contracts.errors import BadInput, LakeboardError, SystemMissing
 from serving.access.tokens import PLAYER, Identity, read
 from serving.live.messages import (
+    CLOSE_AWAY,
+    CLOSE_DRAINING,
+    CLOSE_PROTOCOL,
+    CLOSE_REMOVED,
     CLOSE_UNAUTHENTICATED,
     CLOSE_UNKNOWN_SESSION,
-    AnswerMessage,
+    PROTOCOL,
+    Finished,
+    NextMessage,
+    Out,
+    PingMessage,
+    Pong,
+    Request,
+    Result,
+    Shown,
+    Welcome,
     decode,
     encode,
     error_message,
 )
-from serving.live.rooms import Receiver, Rooms
+from serving.live.pacer import Pacer
+from serving.live.presence import Presence
+from serving.live.registry import Registry
+from serving.live.rooms import Rooms
+from serving.live.wire import EXTENSION, Receiver, text_frame
 from serving.metrics import SOCKETS
-from serving.sessions.machine import Player
+from serving.sessions import judging
+from serving.sessions.session import Player, Session
+from serving.sessions.store import now_us
 
+LOG = logging.getLogger(__name__)
 router = APIRouter()
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Runs the push loop; needs `app.state.answering`, which the sessions' room makes before it."""
-    rooms = Rooms(app.state.connections, app.state.answering)
-    rooms.start()
-    app.state.rooms = rooms
+    """Runs registry, push loop and pacer; needs what the sessions' room puts into `app.state` before it."""
+    state = app.state
+    state.registry = Registry(state.connections, state.name)
+    state.presence = Presence(state.sessions, state.registry)
+    state.rooms = Rooms(state.connections, state.answering, state.presence)
+    pacer = Pacer(state.sessions, state.hosting, state.presence)
+    await state.registry.start()
+    state.rooms.start()
+    pacer.start()
     yield
-    await rooms.stop()
+    await pacer.stop()
+    await state.rooms.stop()
+    await state.registry.stop()
 
 
 async def _refuse(socket: WebSocket, error: LakeboardError, code: int) -> None:
     # Accepted first: a browser does not show its page the reason of a refused handshake.
-    await socket.send_text(encode(error_message(error)))
+    await socket.send_text(encode(error_message(error)).decode())
     await socket.close(code, error.code)
 
 
-@router.websocket("/v1/live")
-async def live(socket: WebSocket, token: str = "") -> None:
-    """Messages in: answer, ping. Out: welcome, question, closed, ended, lobby, standings, result, error, pong."""
+async def _admit(socket: WebSocket, token: str) -> tuple[Identity, Session] | None:
+    """The identity of a socket that may stay, and its session; None if it was refused with its close code."""
     state = socket.app.state
-    await socket.accept()
     try:
+        offered = socket.scope["subprotocols"]
+        if offered and PROTOCOL not in offered:
+            error = BadInput("unsupported_protocol", f"this server speaks {PROTOCOL}", status=400)
+            await _refuse(socket, error, CLOSE_PROTOCOL)
+            return None
         identity = read(token, state.jwt_key)
-        await state.sessions.load(identity.session_id)
+        if state.registry.draining:
+            missing = SystemMissing("draining", "this handler takes no new sockets", next_step="come back")
+            await _refuse(socket, missing, CLOSE_DRAINING)
+            return None
+        session = await state.sessions.load(identity.session_id)
+        judging.check_player(session, identity.user_id)
     except LakeboardError as error:
-        await _refuse(
-            socket, error, CLOSE_UNKNOWN_SESSION if error.http_status == 404 else CLOSE_UNAUTHENTICATED
-        )
+        codes = {403: CLOSE_REMOVED, 404: CLOSE_UNKNOWN_SESSION}
+        await _refuse(socket, error, codes.get(error.http_status, CLOSE_UNAUTHENTICATED))
+        return None
+    except (RedisError, OSError):
+        await _refuse(socket, SystemMissing("system_missing", "Valkey does not answer"), CLOSE_AWAY)
+        return None
+    return identity, session
+
+
+@router.websocket("/v1/live")
+async def live(socket: WebSocket, token: str = "", epoch: int | None = None, seq: int | None = None) -> None:
+    """Messages in and out are in `messages.py`. `epoch` and `seq`: what a client that comes back saw last."""
+    state = socket.app.state
+    spoken = PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None
+    await socket.accept(subprotocol=spoken)
+    admitted = await _admit(socket, token)
+    if admitted is None:
         return
-    receiver = Receiver(socket)
-    receiver.put(encode(await _welcome(state, identity)))
-    room = state.rooms.enter(identity.session_id, receiver)
+    identity, session = admitted
+    receiver = Receiver(socket.scope["extensions"][EXTENSION], identity.user_id, identity.role)
+    session_id = identity.session_id
     SOCKETS.inc()
-    sending = asyncio.create_task(receiver.send_loop())
+    state.registry.sockets += 1
+    # In the room first: what changes from here on reaches this receiver, whatever it is told below.
+    room = state.rooms.enter(session_id, receiver)
     try:
-        await room.greet(receiver)
+        await state.presence.enter(session_id, identity.role, identity.user_id)
+        _put(receiver, await _welcome(state, identity, session))
+        await room.greet(receiver, epoch, seq)
         await _receive(socket, receiver, identity)
     except WebSocketDisconnect:
         pass
+    except (RedisError, OSError, LakeboardError) as error:
+        LOG.warning("socket_not_served session=%s error=%s", session_id, error)
+        receiver.end(CLOSE_AWAY, "system_missing")
     finally:
         SOCKETS.dec()
-        state.rooms.leave(identity.session_id, receiver)
-        sending.cancel()
-        with suppress(asyncio.CancelledError):
-            await sending
+        state.registry.sockets -= 1
+        state.rooms.leave(session_id, receiver)
+        await state.presence.leave(session_id, identity.role, identity.user_id)
 
 
-async def _welcome(state: Any, identity: Identity) -> dict[str, Any]:
-    """Who the socket is, and the question this player has already answered if it is the open one."""
-    session, _ = await state.answering.state(identity.session_id, fresh=True)
-    client = state.connections.texts[await state.sessions.shard_of(identity.session_id)]
-    kept = await client.hget(
-        names.session_answers(identity.session_id),
-        names.duplicate_field(session.question_id, identity.user_id),
+def _put(receiver: Receiver, message: Out) -> None:
+    receiver.put(text_frame(encode(message)))
+
+
+async def _welcome(state: Any, identity: Identity, session: Session) -> Welcome:
+    """Who the socket is, and what this player has already answered of the question shown now."""
+    _, questions = await state.answering.learn(session)
+    shown = await state.answering.shown_to(session, questions, identity.user_id)
+    result = None
+    if shown and identity.role == PLAYER:
+        result = await state.answering.last_result(identity.session_id, shown, identity.user_id)
+    return Welcome(
+        protocol=PROTOCOL,
+        handler=state.registry.id,
+        role=identity.role,
+        user_id=identity.user_id,
+        name=identity.name,
+        session_id=identity.session_id,
+        seq=session.version,
+        epoch=session.epoch,
+        answered=shown if result else None,
+        last_result=result,
     )
-    return {
-        "type": "welcome",
-        "role": identity.role,
-        "user_id": identity.user_id,
-        "name": identity.name,
-        "session_id": identity.session_id,
-        "answered": session.question_id if kept else None,
-    }
 
 
 async def _receive(socket: WebSocket, receiver: Receiver, identity: Identity) -> None:
     """Reads frames until the socket closes. One answer is under way at a time, so results keep their order."""
-    answering = socket.app.state.answering
-    player = Player(identity.user_id, identity.user_no)
     while not receiver.ended:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
@@ -105,12 +165,25 @@ async def _receive(socket: WebSocket, receiver: Receiver, identity: Identity) ->
         try:
             request = decode(frame)
             ref = request.ref
-            if not isinstance(request, AnswerMessage):
-                receiver.put(encode({"type": "pong", "ref": ref}))
-                continue
-            if identity.role != PLAYER:
-                raise BadInput("forbidden", f"role {identity.role} may not answer", status=403)
-            result = await answering.submit(identity.session_id, player, request.question_id, request.choice)
-            receiver.put(encode({"type": "result", "ref": ref, **result.to_dict()}))
+            _put(receiver, await _reply(socket.app.state, request, identity))
         except LakeboardError as error:
-            receiver.put(encode(error_message(error, ref)))
+            _put(receiver, error_message(error, ref))
+        except (RedisError, OSError):
+            # The shard is away: the same message may be sent again, and a client does.
+            _put(receiver, error_message(SystemMissing("system_missing", "Valkey does not answer"), ref))
+
+
+async def _reply(state: Any, request: Request, identity: Identity) -> Out:
+    """What one message is answered with. Raises LakeboardError."""
+    if isinstance(request, PingMessage):
+        return Pong(now_us=now_us(), ref=request.ref)
+    if identity.role != PLAYER:
+        raise BadInput("forbidden", f"role {identity.role} may not answer", status=403)
+    player = Player(identity.user_id, identity.user_no)
+    reply: Shown | Finished | Result
+    if isinstance(request, NextMessage):
+        reply = await state.answering.next_question(identity.session_id, player)
+    else:
+        reply = await state.answering.submit(identity.session_id, player, request.question_id, request.choice)
+    reply.ref = request.ref
+    return reply

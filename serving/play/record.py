@@ -1,13 +1,14 @@
 """The one door to the record: answers wait here a moment and go to their shard in batches.
 
-Per shard: a bounded queue, at most 128 answers a script, two scripts in flight (STACK 8: with one in flight the shard
-idles while the append-only file is synced). `event_and_boards` builds what one answer writes.
+Per shard: a bounded queue, at most 128 answers a script, two scripts in flight (with one in flight the shard idles while
+the append-only file is synced). Batches are made by session: what one script reads and writes once a session (its hash,
+its last write, its version) then serves many answers. `to_record` builds what one answer writes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -38,6 +39,42 @@ class _Group:
 
     answers: Sequence[AnswerToRecord]
     done: asyncio.Future[list[Outcome]]
+
+
+class SessionQueue:
+    """Groups that wait for a shard, by session: sessions take turns, and a session's groups keep their order. Pure.
+
+    A group of several sessions (an import's) counts as its first one's: its lanes wait for each reply, so nothing of the
+    same session is behind it.
+    """
+
+    def __init__(self) -> None:
+        self._sessions: OrderedDict[str, deque[_Group]] = OrderedDict()
+        self.answers = 0
+
+    def put(self, group: _Group) -> None:
+        """Adds a group at the end of its session's."""
+        self._sessions.setdefault(group.answers[0].session_id, deque()).append(group)
+        self.answers += len(group.answers)
+
+    def take(self, most: int) -> list[_Group]:
+        """Whole groups of at most `most` answers (but at least one group), of as few sessions as have them."""
+        taken: list[_Group] = []
+        size = 0
+        while self._sessions:
+            session_id, groups = next(iter(self._sessions.items()))
+            before = len(taken)
+            while groups and (not taken or size + len(groups[0].answers) <= most):
+                size += len(groups[0].answers)
+                taken.append(groups.popleft())
+            if groups:
+                if len(taken) > before:
+                    # Its turn comes again after the others'; one that got nothing stays first.
+                    self._sessions.move_to_end(session_id)
+                break
+            del self._sessions[session_id]
+        self.answers -= size
+        return taken
 
 
 @lru_cache(maxsize=65_536)
@@ -88,8 +125,7 @@ class AnswerBatcher:
 
     def __init__(self, shards: Shards) -> None:
         self.shards = shards
-        self._queues: list[deque[_Group]] = [deque() for _ in range(len(shards))]
-        self._waiting = [0] * len(shards)
+        self._queues = [SessionQueue() for _ in range(len(shards))]
         self._wake = [asyncio.Event() for _ in range(len(shards))]
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -111,7 +147,7 @@ class AnswerBatcher:
 
     def waiting(self) -> int:
         """Answers not yet sent, over all shards."""
-        return sum(self._waiting)
+        return sum(queue.answers for queue in self._queues)
 
     async def record(self, answers: Sequence[AnswerToRecord]) -> list[Outcome]:
         """Record answers; outcomes in their order, after the shard has synced them.
@@ -123,8 +159,9 @@ class AnswerBatcher:
         for index, answer in enumerate(answers):
             by_shard.setdefault(self.shards.shard_of(answer.quiz_id), []).append(index)
         for shard, indices in by_shard.items():
-            if self._stopping or self._waiting[shard] + len(indices) > QUEUE_ANSWERS:
-                raise Retryable("overloaded", f"{self._waiting[shard]} answers wait for shard {shard}")
+            waiting = self._queues[shard].answers
+            if self._stopping or waiting + len(indices) > QUEUE_ANSWERS:
+                raise Retryable("overloaded", f"{waiting} answers wait for shard {shard}")
         outcomes: list[Outcome | None] = [None] * len(answers)
         await asyncio.gather(
             *(self._in_order(shard, answers, indices, outcomes) for shard, indices in by_shard.items())
@@ -142,27 +179,15 @@ class AnswerBatcher:
         for start in range(0, len(indices), BATCH_ANSWERS):
             part = indices[start : start + BATCH_ANSWERS]
             group = _Group([answers[i] for i in part], asyncio.get_running_loop().create_future())
-            self._queues[shard].append(group)
-            self._waiting[shard] += len(part)
+            self._queues[shard].put(group)
             self._wake[shard].set()
             for index, outcome in zip(part, await group.done, strict=True):
                 outcomes[index] = outcome
 
-    def _take(self, shard: int) -> list[_Group]:
-        """Whole groups up to a script's worth."""
-        taken: list[_Group] = []
-        size = 0
-        queue = self._queues[shard]
-        while queue and (not taken or size + len(queue[0].answers) <= BATCH_ANSWERS):
-            taken.append(queue.popleft())
-            size += len(taken[-1].answers)
-        self._waiting[shard] -= size
-        return taken
-
     async def _work(self, shard: int) -> None:
         wake = self._wake[shard]
         while True:
-            groups = self._take(shard)
+            groups = self._queues[shard].take(BATCH_ANSWERS)
             if not groups:
                 if self._stopping:
                     return

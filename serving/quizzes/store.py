@@ -9,7 +9,7 @@ from typing import Any
 
 from contracts.errors import BadInput
 from serving.connections import Connections
-from serving.sessions.machine import Question
+from serving.sessions.session import Question
 
 STARTER = Path(__file__).parent / "starter.json"
 TYPE = "definition_to_word"

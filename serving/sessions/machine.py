@@ -1,128 +1,68 @@
-"""A session's states and moves, as pure decisions: values in, a move or an error out (the decide layer).
+"""A hosted session's moves, as pure decisions: values in, the fields to write or an error out (the decide layer).
 
-    lobby ──next──► question ──close──► closed ──next──► question … ──next after the last / end──► ended
-                       └──────────────next──────────────────┘
-Every move raises the epoch, so that an answer decided on an older state is `stale` and is decided again.
+    lobby ─next─► question ─close─► closed ─reveal─► reveal ─standings─► standings ─next─► question …
+                     └───────── skip, next ─────────► the next question; after the last: podium ─► ended
+    pause / resume from question, reveal and standings; lock, unlock, remove, readmit and end from anywhere
+
+A question is closed before it is revealed, so that no answer can follow a reveal, on whichever shard. Every move raises
+the epoch: an answer decided on an older state is `stale` and is decided again. A session is written by one script that
+compares the epoch (`move_session.lua`), so of two moves decided on one state one is done. `pacing.py` says which moves
+come by the clock. A challenge (self-paced, `challenge.py`) has one phase, `open`, and only the moves of the last line.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from contracts import scoring
 from contracts.errors import BadInput
-from contracts.events import AnswerEvent
-from contracts.identity import event_id
-from contracts.periods import iso_ms
 from contracts.ranking import SESSION_MAX_US, SHORT_SESSION_TICK_MS, SHORT_SESSION_US
-
-LOBBY, QUESTION, CLOSED, ENDED, SEALED = "lobby", "question", "closed", "ended", "sealed"
-# Field of the questions hash that keeps their order; `#` is not valid in an id, so no question can have this name.
-ORDER_FIELD = "#order"
-TIME_LIMIT_MS = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One question as a session plays it. `answer` is one of `choices`, and both are texts that players see."""
-
-    question_id: str
-    prompt: str
-    choices: tuple[str, ...]
-    answer: str
-    type: str
-    tags: tuple[str, ...] = ()
-    time_limit_ms: int = TIME_LIMIT_MS
-
-    def to_json(self) -> str:
-        return json.dumps({name: getattr(self, name) for name in self.__slots__}, ensure_ascii=False)
-
-    @staticmethod
-    def from_json(text: str) -> Question:
-        document = json.loads(text)
-        return Question(
-            **{**document, "choices": tuple(document["choices"]), "tags": tuple(document["tags"])}
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """A session's hash, typed."""
-
-    session_id: str
-    quiz_id: str
-    quiz_zone: str
-    host_id: str
-    pin: str
-    origin: str
-    state: str
-    epoch: int
-    question_index: int
-    question_id: str
-    shown_at_us: int
-    deadline_us: int
-    started_at_us: int
-    tick_ms: int
-    rule: str
-    questions: int
-    title: str
-
-    @staticmethod
-    def from_hash(session_id: str, fields: Mapping[str, str]) -> Session:
-        """The session in a hash; fields that an imported session lacks are empty."""
-
-        def number(name: str, default: int = 0) -> int:
-            return int(fields.get(name) or default)
-
-        return Session(
-            session_id,
-            fields["quiz_id"],
-            fields.get("quiz_zone", "UTC"),
-            fields.get("host_id", ""),
-            fields.get("pin", ""),
-            fields.get("origin", "live"),
-            fields["state"],
-            number("epoch"),
-            number("question_index", -1),
-            fields.get("question_id", ""),
-            number("shown_at_us"),
-            number("deadline_us"),
-            number("started_at_us"),
-            number("tick_ms", 1000),
-            fields.get("rule", scoring.DEFAULT_RULE),
-            number("questions"),
-            fields.get("title", ""),
-        )
-
+from serving.sessions.session import (
+    CHALLENGE,
+    CLOSED,
+    ENDED,
+    LOBBY,
+    PAUSED,
+    PODIUM,
+    QUESTION,
+    REVEAL,
+    SEALED,
+    STANDINGS,
+    Question,
+    Session,
+)
 
 Move = dict[str, Any]
+"""Fields of the session's hash to write; empty: what was asked for holds already."""
+PAUSABLE = (QUESTION, REVEAL, STANDINGS)
 
 
-def _ended(session: Session) -> BadInput:
+def ended(session: Session) -> BadInput:
+    """The error of a move or answer that comes after the end."""
     code = "session_sealed" if session.state == SEALED else "session_ended"
     return BadInput(code, f"session {session.session_id} has ended", status=409)
 
 
-def next_question(session: Session, question: Question | None, now_us: int) -> Move:
-    """Fields to write for the next question (or the end: `question` is None, or the session's time is over).
+def _conflict(session: Session, why: str) -> BadInput:
+    return BadInput("session_conflict", f"session {session.session_id}: {why}", status=409)
 
-    Raises BadInput(session_ended).
-    """
-    if session.state in (ENDED, SEALED):
-        raise _ended(session)
-    if question is None or over(session, now_us):
-        return end(session)
-    return {
-        "state": QUESTION,
-        "epoch": session.epoch + 1,
-        "question_index": session.question_index + 1,
-        "question_id": question.question_id,
-        "shown_at_us": now_us,
-        "deadline_us": now_us + question.time_limit_ms * 1000,
-    }
+
+def _running(session: Session, *phases: str) -> None:
+    """Raises BadInput unless the hosted session is in one of these phases."""
+    if session.over:
+        raise ended(session)
+    if session.mode == CHALLENGE:
+        raise _conflict(session, "in a challenge every player has a question of their own")
+    if session.state == PAUSED and PAUSED not in phases:
+        raise BadInput(
+            "session_paused", f"session {session.session_id} is paused", status=409, next_step="resume it"
+        )
+    if session.state not in phases:
+        raise _conflict(session, f"in {session.state}; this takes {' or '.join(phases)}")
+
+
+def _to(session: Session, phase: str, now_us: int, **fields: Any) -> Move:
+    return {"state": phase, "epoch": session.epoch + 1, "phase_at_us": now_us, **fields}
 
 
 def over(session: Session, now_us: int) -> bool:
@@ -131,114 +71,139 @@ def over(session: Session, now_us: int) -> bool:
     return now_us - session.started_at_us >= longest
 
 
-def close(session: Session) -> Move:
-    """Fields to write to close the open question. Raises BadInput(session_conflict) if none is open."""
-    if session.state in (ENDED, SEALED):
-        raise _ended(session)
-    if session.state != QUESTION:
-        raise BadInput(
-            "session_conflict",
-            f"session {session.session_id} is in {session.state}; no question is open",
-            status=409,
-        )
-    return {"state": CLOSED, "epoch": session.epoch + 1}
+def next_question(session: Session, questions: Sequence[Question], now_us: int) -> Move:
+    """Shows the next question from whichever phase; after the last the podium, and after that the end.
 
-
-def end(session: Session) -> Move:
-    """Fields to write to end the session; an ended one is left as it is."""
-    if session.state in (ENDED, SEALED):
-        return {}
-    return {"state": ENDED, "epoch": session.epoch + 1}
-
-
-@dataclass(frozen=True, slots=True)
-class Player:
-    """Who answers."""
-
-    user_id: str
-    user_no: int
-
-
-def answer_event(
-    session: Session, question: Question, player: Player, choice: str, received_us: int
-) -> AnswerEvent:
-    """The event of a live answer, scored under the session's state (CONTRACTS A7, A8).
-
-    Raises BadInput: session_ended, question_closed (another or no question is open, or the deadline has passed),
-    invalid_field (a choice that was not offered). A negative elapsed time is clamped to 0 by the caller's clock rule.
+    An open question is left without a reveal: what was answered stays counted. Raises BadInput: session_ended,
+    session_paused, session_conflict.
     """
-    check_open(session, question.question_id, received_us)
-    if choice not in question.choices:
-        raise BadInput(
-            "invalid_field", f"choice {choice[:80]!r} is not among the choices of {question.question_id}"
-        )
-    elapsed_ms = max((received_us - session.shown_at_us) // 1000, 0)
-    correct = choice == question.answer
-    return AnswerEvent(
-        event_id=event_id(session.session_id, question.question_id, player.user_id),
-        origin="live",
-        occurred_at_us=received_us,
-        user_id=player.user_id,
-        user_no=player.user_no,
-        session_id=session.session_id,
-        session_started_at_us=session.started_at_us,
-        session_tick_ms=session.tick_ms,
-        quiz_id=session.quiz_id,
-        quiz_zone=session.quiz_zone,
-        quiz_version=1,
+    _running(session, LOBBY, QUESTION, CLOSED, REVEAL, STANDINGS, PODIUM)
+    if session.state == PODIUM or over(session, now_us):
+        return end(session, questions, now_us)
+    at = session.question_index + 1
+    if at >= len(questions):
+        return _to(session, PODIUM, now_us)
+    question = questions[at]
+    return _to(
+        session,
+        QUESTION,
+        now_us,
+        question_index=at,
         question_id=question.question_id,
-        question_type=question.type,
-        skill_tags=question.tags,
-        choice=choice,
-        correct=correct,
-        elapsed_ms=elapsed_ms,
-        time_limit_ms=question.time_limit_ms,
-        rule=session.rule,
-        points=scoring.points(session.rule, correct, elapsed_ms, question.time_limit_ms),
+        shown_at_us=now_us,
+        deadline_us=now_us + question.time_limit_ms * 1000,
+        paused_at_us=0,
+        resumed_at_us=0,
     )
 
 
-def check_open(session: Session, question_id: str, received_us: int) -> None:
-    """Raises BadInput unless this question takes answers at this instant."""
-    if session.state in (ENDED, SEALED) or over(session, received_us):
-        raise _ended(session)
-    if session.state != QUESTION or session.question_id != question_id:
-        raise BadInput("question_closed", f"question {question_id} is not open", status=409)
-    if received_us > session.deadline_us:
-        raise BadInput(
-            "question_closed", f"question {question_id} closed at {iso_ms(session.deadline_us)}", status=409
-        )
+def skip(session: Session, questions: Sequence[Question], now_us: int) -> Move:
+    """Leaves the open question for the next one. Raises BadInput if none is open."""
+    _running(session, QUESTION)
+    return next_question(session, questions, now_us)
 
 
-def state_message(session: Session, question: Question | None) -> dict[str, Any]:
-    """The push that shows a state; the answer is in it only once the question is closed."""
-    base: dict[str, Any] = {
-        "session_id": session.session_id,
-        "epoch": session.epoch,
-        "title": session.title,
-        "question_index": session.question_index,
-        "questions": session.questions,
-        "pin": session.pin,
+def close(session: Session, questions: Sequence[Question], now_us: int) -> Move:
+    """Closes the open question: from here no answer to it is taken. Raises BadInput if none is open."""
+    _running(session, QUESTION)
+    return _to(session, CLOSED, now_us)
+
+
+def reveal(session: Session, questions: Sequence[Question], now_us: int) -> Move:
+    """Tells the closed question's right answer. Raises BadInput unless it is closed."""
+    _running(session, CLOSED)
+    return _to(session, REVEAL, now_us)
+
+
+def standings(session: Session, questions: Sequence[Question], now_us: int) -> Move:
+    """Shows who stands where, after the reveal."""
+    _running(session, REVEAL)
+    return _to(session, STANDINGS, now_us)
+
+
+def advance(session: Session, questions: Sequence[Question], now_us: int) -> Move:
+    """The next phase of the flow, whatever the phase is: the host's one button, and what the clock presses."""
+    last = session.question_index + 1 >= len(questions)
+    step = {QUESTION: close, CLOSED: reveal, REVEAL: next_question if last else standings}
+    return step.get(session.state, next_question)(session, questions, now_us)
+
+
+def pause(session: Session, questions: Sequence[Question], now_us: int) -> Move:
+    """Stops the clock. Raises BadInput(session_conflict) where nothing runs, or the question's time is over."""
+    _running(session, *PAUSABLE)
+    if session.state == QUESTION and now_us > session.deadline_us:
+        raise _conflict(session, "the question's time is over")
+    # `phase_at_us` stays: `resume` moves it by the pause.
+    return {
+        "state": PAUSED,
+        "epoch": session.epoch + 1,
+        "paused_from": session.state,
+        "paused_at_us": now_us,
     }
-    if session.state == QUESTION and question is not None:
-        return {
-            "type": "question",
-            **base,
-            "question_id": question.question_id,
-            "prompt": question.prompt,
-            "choices": list(question.choices),
-            "shown_at": iso_ms(session.shown_at_us),
-            "deadline": iso_ms(session.deadline_us),
-            "deadline_us": session.deadline_us,
-            "time_limit_ms": question.time_limit_ms,
-        }
-    if session.state == CLOSED and question is not None:
-        return {
-            "type": "closed",
-            **base,
-            "question_id": question.question_id,
-            "prompt": question.prompt,
-            "choices": list(question.choices),
-            "answer": question.answer,
-        }
-    return {"type": "ended" if session.state in (ENDED, SEALED) else "lobby", **base}
+
+
+def resume(session: Session, questions: Sequence[Question], now_us: int) -> Move:
+    """Lets the clock run on: the phase's beginning and the question's deadline move by the pause."""
+    _running(session, PAUSED)
+    paused_us = max(now_us - session.paused_at_us, 0)
+    fields: Move = {
+        "state": session.paused_from,
+        "epoch": session.epoch + 1,
+        "phase_at_us": session.phase_at_us + paused_us,
+        "paused_from": "",
+        "resumed_at_us": session.paused_at_us + paused_us,
+    }
+    if session.paused_from == QUESTION:
+        fields["shown_at_us"] = session.shown_at_us + paused_us
+        fields["deadline_us"] = session.deadline_us + paused_us
+    return fields
+
+
+def _lock(session: Session, locked: bool) -> Move:
+    if session.over:
+        raise ended(session)
+    return {} if session.locked == locked else {"locked": int(locked), "epoch": session.epoch + 1}
+
+
+def lock(session: Session, questions: Sequence[Question], now_us: int) -> Move:
+    """Nobody new gets in; who is in may go and come back."""
+    return _lock(session, True)
+
+
+def unlock(session: Session, questions: Sequence[Question], now_us: int) -> Move:
+    """Others may join again."""
+    return _lock(session, False)
+
+
+def end(session: Session, questions: Sequence[Question], now_us: int) -> Move:
+    """Ends the session; an ended one is left as it is."""
+    return {} if session.over else _to(session, ENDED, now_us)
+
+
+def remove(session: Session, user_id: str) -> Move:
+    """Removes a player: the epoch moves, so that no handler takes an answer of theirs on an older state."""
+    if session.over:
+        raise ended(session)
+    return {} if user_id in session.removed else {"epoch": session.epoch + 1}
+
+
+def readmit(session: Session, user_id: str) -> Move:
+    """Lets a removed player in again."""
+    if session.over:
+        raise ended(session)
+    return {"epoch": session.epoch + 1} if user_id in session.removed else {}
+
+
+MOVES: dict[str, Callable[[Session, Sequence[Question], int], Move]] = {
+    "next": next_question,
+    "advance": advance,
+    "skip": skip,
+    "close": close,
+    "reveal": reveal,
+    "standings": standings,
+    "pause": pause,
+    "resume": resume,
+    "lock": lock,
+    "unlock": unlock,
+    "end": end,
+}

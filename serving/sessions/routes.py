@@ -1,4 +1,4 @@
-"""Sessions over HTTP: create, join by PIN, next, close, end, answer, and the state as it is now."""
+"""Sessions over HTTP: create, join, answer, and the state as it is now. The host's moves are in `host_routes.py`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput, LakeboardError
 from serving.access.roles import require
-from serving.access.tokens import HOST, PLAYER, Identity, sign
+from serving.access.tokens import HOST, PLAYER, TOKEN_LIFE_S, Identity, sign
 from serving.documented import documented
+from serving.live.messages import Out, as_document
+from serving.live.phases import phase_message
 from serving.migrations.upgrade import BOARDS_KEPT_US
 from serving.play.record import AnswerBatcher
 from serving.quizzes.store import load_quiz
-from serving.sessions import machine
 from serving.sessions.answering import Answering
-from serving.sessions.machine import Player, Session
-from serving.sessions.store import NAME_LENGTH, SessionStore, now_us
+from serving.sessions.hosting import Hosting
+from serving.sessions.opening import CHALLENGE_MAX_S, Opening
+from serving.sessions.session import CHALLENGE, PODIUM, Player, Session
+from serving.sessions.store import SessionStore, now_us
 
 router = APIRouter(prefix="/v1", tags=["sessions"])
 ID = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")
+NAME_LENGTH = 24
+# A challenge that is open for less is over before its link has been read.
+CHALLENGE_MIN_S = 60
 
 
 class _Body(BaseModel):
@@ -32,9 +38,10 @@ class _Body(BaseModel):
 
 
 class CreateSession(_Body):
-    """Which quiz is played."""
+    """Which quiz is played; with `open_for_s` as a self-paced challenge that is open for so many seconds."""
 
     quiz_id: Annotated[str, ID]
+    open_for_s: Annotated[int, Field(ge=CHALLENGE_MIN_S, le=CHALLENGE_MAX_S)] | None = None
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"quiz_id": "starter-a1"}]})
 
 
@@ -46,6 +53,13 @@ class Join(_Body):
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"pin": "042017", "name": "Ada"}]}
     )
+
+
+class JoinChallenge(_Body):
+    """The name the others see; the challenge is in the link."""
+
+    name: Annotated[str, Field(min_length=1, max_length=NAME_LENGTH)]
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "Ada"}]})
 
 
 class Answer(_Body):
@@ -76,12 +90,15 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     batcher.start()
     app.state.batcher = batcher
     app.state.sessions = SessionStore(connections)
+    app.state.opening = Opening(app.state.sessions)
+    app.state.hosting = Hosting(app.state.sessions, app.state.opening)
     app.state.answering = Answering(app.state.sessions, batcher, since)
     yield
     await batcher.stop()
 
 
-def _own(identity: Identity, session_id: str) -> None:
+def own(identity: Identity, session_id: str) -> None:
+    """Raises BadInput(forbidden) unless the token is this session's."""
     if identity.session_id != session_id:
         raise BadInput("forbidden", "the token belongs to another session", status=403)
 
@@ -94,39 +111,51 @@ def clean_name(name: str) -> str:
     return found
 
 
-def _shown(session: Session) -> dict[str, Any]:
+def shown(session: Session) -> dict[str, Any]:
+    """What a reply says of a session."""
     return {
         "session_id": session.session_id,
         "quiz_id": session.quiz_id,
         "title": session.title,
         "pin": session.pin,
+        "mode": session.mode,
         "state": session.state,
         "epoch": session.epoch,
+        "locked": session.locked,
         "questions": session.questions,
     }
 
 
-_SHOWN = {
+SHOWN = {
     "session_id": "s_1k2",
     "quiz_id": "starter-a1",
     "title": "First words",
     "pin": "042017",
+    "mode": "hosted",
     "state": "question",
     "epoch": 3,
+    "locked": False,
     "questions": 12,
 }
 _CURRENT = {
     "type": "question",
     "session_id": "s_1k2",
+    "seq": 41,
     "epoch": 3,
+    "now_us": 1772474384324000,
     "title": "First words",
-    "question_index": 0,
+    "mode": "hosted",
+    "pin": "042017",
+    "locked": False,
     "questions": 12,
+    "question_index": 0,
     "question_id": "a1-apple",
     "prompt": "a round fruit that grows on trees",
     "choices": ["bread", "apple", "water", "chair"],
-    "time_limit_ms": 20000,
+    "shown_at_us": 1772474381204000,
     "deadline_us": 1772474401204000,
+    "deadline": "2026-03-02T18:00:01.204Z",
+    "time_limit_ms": 20000,
 }
 _RESULT = {
     "ref": "1",
@@ -137,22 +166,27 @@ _RESULT = {
     "rank": 1,
     "repeat": False,
 }
-_MOVE = documented(
-    _SHOWN,
-    s401="unauthenticated",
-    s403="forbidden",
-    s404="unknown_session",
-    s409="session_ended session_sealed session_conflict",
-    s503="system_missing",
-)
+_JOINED = {**SHOWN, "user_id": "u_8Zt", "name": "Ada", "token": "eyJ…"}
+
+
+def _token_life_s(session: Session) -> int:
+    """A player of a challenge may come back until it ends."""
+    left_s = (session.deadline_us - now_us()) // 1_000_000 if session.mode == CHALLENGE else 0
+    return max(TOKEN_LIFE_S, left_s + TOKEN_LIFE_S // 24)
+
+
+def _without_type(message: Out) -> dict[str, Any]:
+    document = as_document(message)
+    del document["type"]
+    return document
 
 
 @router.post(
     "/sessions",
     status_code=201,
-    summary="Create a session of a quiz",
+    summary="Create a session of a quiz: hosted, or a self-paced challenge",
     responses=documented(
-        {**_SHOWN, "state": "lobby", "token": "eyJ…"},
+        {**SHOWN, "state": "lobby", "token": "eyJ…"},
         status=201,
         s400="malformed_body",
         s404="unknown_quiz",
@@ -161,12 +195,27 @@ _MOVE = documented(
     ),
 )
 async def create(body: CreateSession, request: Request) -> dict[str, Any]:
+    """The token leads the session. A challenge is joined by PIN, or by its id: `/sessions/{id}/join`."""
     state = request.app.state
     quiz, questions = await load_quiz(state.connections, body.quiz_id)
-    host_id = (await state.sessions.new_guest("Host"))[0]
-    session = await state.sessions.create(quiz, questions, host_id)
+    host_id = (await state.opening.new_guest("Host"))[0]
+    session = await state.opening.create(quiz, questions, host_id, body.open_for_s or 0)
     host = Identity(session.host_id, HOST, 0, session.session_id, session.quiz_id, "Host")
-    return {**_shown(session), "token": sign(host, state.jwt_key)}
+    return {**shown(session), "token": sign(host, state.jwt_key, life_s=_token_life_s(session))}
+
+
+async def _join(state: Any, session: Session, given: str) -> dict[str, Any]:
+    """A new guest in a session. A guest whose session cannot be joined is a row that nothing names."""
+    name = clean_name(given)
+    if session.over or session.state == PODIUM:
+        raise BadInput("session_ended", f"session {session.session_id} has ended", status=409)
+    if session.locked:  # the script looks again; here it saves the guest's row
+        raise BadInput("session_locked", f"session {session.session_id} is locked by its host", status=409)
+    user_id, user_no = await state.opening.new_guest(name)
+    await state.sessions.join(session, user_id, name)
+    player = Identity(user_id, PLAYER, user_no, session.session_id, session.quiz_id, name)
+    token = sign(player, state.jwt_key, life_s=_token_life_s(session))
+    return {**shown(session), "user_id": user_id, "name": name, "token": token}
 
 
 @router.post(
@@ -174,102 +223,58 @@ async def create(body: CreateSession, request: Request) -> dict[str, Any]:
     status_code=201,
     summary="Join an open session by its PIN, as a signed guest",
     responses=documented(
-        {**_SHOWN, "user_id": "u_8Zt", "name": "Ada", "token": "eyJ…"},
+        _JOINED,
         status=201,
         s400="malformed_body",
         s404="unknown_pin",
-        s409="session_ended",
+        s409="session_ended session_locked session_full",
         s422="unknown_field missing_field invalid_field",
         s503="system_missing",
     ),
 )
 async def join(body: Join, request: Request) -> dict[str, Any]:
     state = request.app.state
-    name = clean_name(body.name)
-    session = await state.sessions.by_pin(body.pin)
-    if session.state in (machine.ENDED, machine.SEALED):
-        raise BadInput("session_ended", f"session {session.session_id} has ended", status=409)
-    user_id, user_no = await state.sessions.new_guest(name)
-    await state.sessions.join(session, user_id, name)
-    player = Identity(user_id, PLAYER, user_no, session.session_id, session.quiz_id, name)
-    return {**_shown(session), "user_id": user_id, "name": name, "token": sign(player, state.jwt_key)}
+    return await _join(state, await state.opening.by_pin(body.pin), body.name)
+
+
+@router.post(
+    "/sessions/{session_id}/join",
+    status_code=201,
+    summary="Join a challenge by its link, as a signed guest",
+    responses=documented(
+        {**_JOINED, "mode": "challenge", "state": "open"},
+        status=201,
+        s400="malformed_body",
+        s404="unknown_session",
+        s409="session_ended session_locked session_full session_conflict",
+        s422="unknown_field missing_field invalid_field",
+        s503="system_missing",
+    ),
+)
+async def join_challenge(session_id: str, body: JoinChallenge, request: Request) -> dict[str, Any]:
+    """A hosted session's id is in its boards' addresses, so only its PIN opens it (`session_conflict`)."""
+    state = request.app.state
+    session = await state.sessions.load(session_id)
+    if session.mode != CHALLENGE:
+        raise BadInput("session_conflict", f"session {session_id} is joined by its PIN", status=409)
+    return await _join(state, session, body.name)
 
 
 @router.get(
     "/sessions/{session_id}",
     summary="The session as it is now",
     responses=documented(
-        {**_SHOWN, "current": _CURRENT, "now_us": 1772474384324000},
+        {**SHOWN, "current": _CURRENT, "now_us": 1772474384324000},
         s404="unknown_session",
         s503="system_missing",
     ),
 )
 async def show(session_id: str, request: Request) -> dict[str, Any]:
+    """`current` is the message that a socket gets (live.v1)."""
     session, questions = await request.app.state.answering.state(session_id, fresh=True)
-    message = machine.state_message(session, questions.get(session.question_id))
-    return {**_shown(session), "current": message, "now_us": now_us()}
-
-
-async def _move(request: Request, session_id: str, identity: Identity, kind: str) -> dict[str, Any]:
-    """Decides and writes a host's move; a move that another one overtook is a conflict, not a second step."""
-    _own(identity, session_id)
-    state = request.app.state
-    session = await state.sessions.load(session_id)
-    if kind == "next":
-        questions = await state.sessions.questions(session_id)
-        at = session.question_index + 1
-        fields = machine.next_question(session, questions[at] if at < len(questions) else None, now_us())
-    else:
-        fields = machine.close(session) if kind == "close" else machine.end(session)
-    if fields and not await state.sessions.move(session, fields):
-        raise BadInput("session_conflict", f"session {session_id} moved on at the same moment", status=409)
-    session = await state.sessions.load(session_id)
-    if session.state == machine.ENDED and fields:
-        await state.sessions.forget_pin(session)
-        await _note_end(state.connections, session_id)
-    return _shown(session)
-
-
-async def _note_end(connections: Any, session_id: str) -> None:
-    """Postgres learns of the end if it is there; sealing writes the row in any case."""
-    try:
-        async with connections.sql() as sql:
-            await sql.execute("update sessions set ended_at = now() where session_id = %s", [session_id])
-    except (LakeboardError, psycopg.Error):
-        pass
-
-
-@router.post(
-    "/sessions/{session_id}/next",
-    summary="Show the next question, or end after the last",
-    responses=_MOVE,
-)
-async def next_question(
-    session_id: str, request: Request, identity: Annotated[Identity, Depends(require(HOST))]
-) -> dict[str, Any]:
-    return await _move(request, session_id, identity, "next")
-
-
-@router.post(
-    "/sessions/{session_id}/close",
-    summary="Close the open question and reveal its answer",
-    responses=_MOVE,
-)
-async def close(
-    session_id: str, request: Request, identity: Annotated[Identity, Depends(require(HOST))]
-) -> dict[str, Any]:
-    return await _move(request, session_id, identity, "close")
-
-
-@router.post(
-    "/sessions/{session_id}/end",
-    summary="End the session",
-    responses=_MOVE,
-)
-async def end(
-    session_id: str, request: Request, identity: Annotated[Identity, Depends(require(HOST))]
-) -> dict[str, Any]:
-    return await _move(request, session_id, identity, "end")
+    now = now_us()
+    message = phase_message(session, questions.get(session.question_id), now)
+    return {**shown(session), "current": as_document(message), "now_us": now}
 
 
 @router.post(
@@ -279,9 +284,9 @@ async def end(
         _RESULT,
         s400="malformed_body",
         s401="unauthenticated",
-        s403="forbidden",
+        s403="forbidden player_removed",
         s404="unknown_session unknown_question",
-        s409="question_closed session_ended session_sealed points_overflow",
+        s409="question_closed session_paused session_ended session_sealed points_overflow",
         s413="body_too_large",
         s422="unknown_field missing_field invalid_field",
         s503="system_missing overloaded stale",
@@ -290,7 +295,32 @@ async def end(
 async def answer(
     session_id: str, body: Answer, request: Request, identity: Annotated[Identity, Depends(require(PLAYER))]
 ) -> dict[str, Any]:
-    _own(identity, session_id)
+    own(identity, session_id)
     player = Player(identity.user_id, identity.user_no)
     result = await request.app.state.answering.submit(session_id, player, body.question_id, body.choice)
-    return {"ref": body.ref, **result.to_dict()}
+    result.ref = body.ref
+    return _without_type(result)
+
+
+@router.post(
+    "/sessions/{session_id}/own/next",
+    summary="In a challenge: my next question",
+    responses=documented(
+        {**_CURRENT, "mode": "challenge"},
+        s401="unauthenticated",
+        s403="forbidden player_removed",
+        s404="unknown_session",
+        s409="session_conflict session_ended session_sealed",
+        s503="system_missing stale",
+    ),
+)
+async def own_next(
+    session_id: str, request: Request, identity: Annotated[Identity, Depends(require(PLAYER))]
+) -> dict[str, Any]:
+    """The next question once the one shown is answered or its time is over; until then that one, its clock running.
+
+    After the last: `{"type": "finished"}`.
+    """
+    own(identity, session_id)
+    player = Player(identity.user_id, identity.user_no)
+    return as_document(await request.app.state.answering.next_question(session_id, player))

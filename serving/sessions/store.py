@@ -6,33 +6,31 @@ Postgres is asked only when a session is created or joined, never while it runs.
 from __future__ import annotations
 
 import json
-import secrets
 import time
-import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import Redis
-
 from contracts import names
-from contracts.boards import Scope
 from contracts.errors import BadInput
 from contracts.identity import valid_id
-from contracts.ranking import SHORT_SESSION_US, session_tick_ms
-from contracts.scoring import DEFAULT_RULE
 from serving.connections import Connections
-from serving.sessions.machine import LOBBY, ORDER_FIELD, Question, Session
+from serving.sessions import pacing
+from serving.sessions.challenge import Place
+from serving.sessions.machine import Move
+from serving.sessions.session import ORDER_FIELD, Question, Session
 
-_MOVE = (Path(__file__).parent / "move_session.lua").read_text()
-PIN_DIGITS = 6
-# A PIN that is found again within a day would lead players into an old session.
-PIN_LIFE_S = 24 * 3600
-# With a million PINs and a few thousand sessions a second try is rare, a tenth never seen.
-PIN_TRIES = 10
-MAX_PLAYERS = 2_000
+_HERE = Path(__file__).parent
+# A stadium. Reading who is connected costs some ms a look then, four times a second while people come and go.
+MAX_PLAYERS = 10_000
 # Sessions whose shard one process remembers: about 20 MB; beyond, the oldest is looked for again.
 REMEMBERED_SESSIONS = 100_000
-NAME_LENGTH = 24
+_JOIN_ERRORS = {
+    "ended": ("session_ended", 409, "has ended"),
+    "locked": ("session_locked", 409, "is locked by its host"),
+    "full": ("session_full", 409, f"takes {MAX_PLAYERS} players"),
+    "removed": ("player_removed", 403, "has removed this player"),
+}
 
 
 def now_us() -> int:
@@ -44,16 +42,17 @@ def unknown_session(session_id: str) -> BadInput:
     return BadInput("unknown_session", f"there is no session {session_id[:80]!r}", status=404)
 
 
-def unknown_pin(pin: str) -> BadInput:
-    return BadInput("unknown_pin", f"no open session has the PIN {pin[:12]!r}", status=404)
-
-
 class SessionStore:
     """Reads and writes sessions. Remembers which shard has a session, since it never moves while it runs."""
 
     def __init__(self, connections: Connections) -> None:
         self.connections = connections
-        self._moves = [client.register_script(_MOVE) for client in connections.texts]
+
+        def scripts(name: str) -> list[Any]:
+            text = (_HERE / f"{name}.lua").read_text(encoding="utf-8")
+            return [client.register_script(text) for client in connections.texts]
+
+        self._move, self._look, self._show = map(scripts, ("move_session", "look_again", "show_question"))
 
     async def shard_of(self, session_id: str) -> int:
         """The shard that holds a session. Raises BadInput(unknown_session, 404)."""
@@ -63,148 +62,128 @@ class SessionStore:
         if valid_id(session_id):  # anything else could be part of another kind of key
             for shard, client in enumerate(self.connections.texts):
                 if await client.exists(names.session(session_id)):
-                    self._remember(session_id, shard)
+                    self.remember(session_id, shard)
                     return shard
         raise unknown_session(session_id)
 
-    def _remember(self, session_id: str, shard: int) -> None:
+    def remember(self, session_id: str, shard: int) -> None:
+        """Notes the shard of a session."""
         shards = self.connections.session_shards
         if len(shards) >= REMEMBERED_SESSIONS:
             shards.pop(next(iter(shards)))
         shards[session_id] = shard
 
+    async def client_of(self, session_id: str) -> Any:
+        """The text client of a session's shard. Raises BadInput(unknown_session, 404)."""
+        return self.connections.texts[await self.shard_of(session_id)]
+
     async def load(self, session_id: str) -> Session:
-        """The session as it is now. Raises BadInput(unknown_session, 404)."""
-        fields = await self.connections.texts[await self.shard_of(session_id)].hgetall(
-            names.session(session_id)
-        )
+        """The session as it is now, its removed players with it. Raises BadInput(unknown_session, 404)."""
+        client = await self.client_of(session_id)
+        async with client.pipeline(transaction=True) as pipe:
+            pipe.hgetall(names.session(session_id))
+            pipe.smembers(names.session_removed(session_id))
+            fields, removed = await pipe.execute()
         if not fields:
             raise unknown_session(session_id)
-        return Session.from_hash(session_id, fields)
+        return Session.from_hash(session_id, fields, removed)
 
     async def questions(self, session_id: str) -> list[Question]:
         """The session's own copy of its quiz, in order."""
-        client = self.connections.texts[await self.shard_of(session_id)]
-        fields = await client.hgetall(names.session_questions(session_id))
+        fields = await (await self.client_of(session_id)).hgetall(names.session_questions(session_id))
         order = json.loads(fields.get(ORDER_FIELD, "[]"))
         return [Question.from_json(fields[question_id]) for question_id in order]
 
     async def players(self, session_id: str) -> dict[str, str]:
         """user_id → name of everyone who joined."""
-        client = self.connections.texts[await self.shard_of(session_id)]
-        return await client.hgetall(names.session_players(session_id))
+        return await (await self.client_of(session_id)).hgetall(names.session_players(session_id))
 
-    async def move(self, session: Session, fields: dict[str, Any]) -> bool:
-        """Writes a decided move if the epoch is still the one it was decided on, and tells every api process."""
-        shard = await self.shard_of(session.session_id)
-        flat = [item for pair in {**fields, "last_write_us": now_us()}.items() for item in pair]
-        moved = await self._moves[shard](
-            keys=[names.session(session.session_id)], args=[session.epoch, *flat]
-        )
-        if moved == 1:
-            await self.connections.texts[shard].publish(names.channel(session.session_id), "state")
-        return moved == 1
+    async def move(self, session: Session, fields: Move, remove: str = "", readmit: str = "") -> bool:
+        """Writes a decided move if the epoch is still the one it was decided on, and tells every api process.
 
-    async def create(self, quiz: dict[str, Any], questions: list[Question], host_id: str) -> Session:
-        """Creates a session in its lobby.
-
-        Steps: 1 PIN; 2 row in Postgres; 3 hash, questions and idle mark in one transaction. A crash after 1 leaves a
-        PIN that ends by itself, after 2 a row that nothing refers to as well.
+        False: another move came first. `remove` or `readmit` names the player whom the move is about.
         """
-        session_id, started = uuid.uuid4().hex, now_us()
-        shard = self.connections.ring.shard_of(quiz["quiz_id"])
-        client, tick_ms = self.connections.texts[shard], session_tick_ms(SHORT_SESSION_US)
-        pin = await self._free_pin(session_id)  # 1
-        async with self.connections.sql() as sql:  # 2
-            await sql.execute(
-                "insert into sessions (session_id, quiz_id, pin, host_id, origin, shard, started_at_us, tick_ms, rule)"
-                " values (%s, %s, %s, %s, 'live', %s, %s, %s, %s)",
-                [session_id, quiz["quiz_id"], pin, host_id, shard, started, tick_ms, DEFAULT_RULE],
-            )
-            await sql.execute(
-                "insert into quiz_rules (quiz_id, rule) values (%s, %s) on conflict do nothing",
-                [quiz["quiz_id"], DEFAULT_RULE],
-            )
-        fields = {
-            "quiz_id": quiz["quiz_id"],
-            "quiz_zone": quiz["zone"],
-            "title": quiz["title"],
-            "host_id": host_id,
-            "pin": pin,
-            "origin": "live",
-            "state": LOBBY,
-            "epoch": 0,
-            "question_index": -1,
-            "question_id": "",
-            "shown_at_us": 0,
-            "deadline_us": 0,
-            "started_at_us": started,
-            "tick_ms": tick_ms,
-            "rule": DEFAULT_RULE,
-            "questions": len(questions),
-            "last_write_us": started,
-        }
-        copies = {question.question_id: question.to_json() for question in questions}
-        copies[ORDER_FIELD] = json.dumps([question.question_id for question in questions])
-        async with client.pipeline(transaction=True) as pipe:  # 3
-            pipe.hset(names.session(session_id), mapping=fields)
-            pipe.hset(names.session_questions(session_id), mapping=copies)
-            pipe.zadd(names.idle_sessions(), {session_id: started})
-            await pipe.execute()
-        self._remember(session_id, shard)
-        return Session.from_hash(session_id, {name: str(value) for name, value in fields.items()})
+        flat = [item for pair in {**fields, "last_write_us": now_us()}.items() for item in pair]
+        timing = ("state", "deadline_us", "phase_at_us", "paused_at_us")
+        after = replace(session, **{name: fields[name] for name in timing if name in fields})
+        due_us = pacing.look_at_us(after)
+        about = ("remove", remove) if remove else ("readmit", readmit) if readmit else ("", "")
+        moved = await self._move[await self.shard_of(session.session_id)](
+            keys=[
+                names.session(session.session_id),
+                names.session_removed(session.session_id),
+                names.due_sessions(),
+            ],
+            args=[
+                session.epoch,
+                session.session_id,
+                "" if due_us is None else due_us,
+                *about,
+                names.channel(session.session_id),
+                *flat,
+            ],
+        )
+        return bool(moved == 1)
 
-    def _pins(self, pin: str) -> Redis:
-        """The shard that keeps a PIN, whichever shard has its session: two sessions can't take the same one."""
-        return self.connections.texts[int(pin) % len(self.connections.texts)]
+    async def look_again(
+        self, shard: int, session_id: str, epoch: int, at_us: int | None, host_seen_us: int | None = None
+    ) -> None:
+        """Says when a session that was looked at is looked at next (None: when it moves)."""
+        await self._look[shard](
+            keys=[names.session(session_id), names.due_sessions()],
+            args=[
+                epoch,
+                session_id,
+                "" if at_us is None else at_us,
+                "" if host_seen_us is None else host_seen_us,
+            ],
+        )
 
-    async def _free_pin(self, session_id: str) -> str:
-        for _ in range(PIN_TRIES):
-            pin = f"{secrets.randbelow(10**PIN_DIGITS):0{PIN_DIGITS}d}"
-            if await self._pins(pin).set(names.pin(pin), session_id, nx=True, ex=PIN_LIFE_S):
-                return pin
-        raise BadInput("overloaded", "no free PIN was found", status=503, next_step="try again")
+    async def due(self, shard: int, before_us: int, limit: int) -> list[str]:
+        """Sessions of a shard in which something may be due by itself, the longest waiting first."""
+        return await self.connections.texts[shard].zrangebyscore(
+            names.due_sessions(), "-inf", before_us, start=0, num=limit
+        )
 
-    async def by_pin(self, pin: str) -> Session:
-        """The open session of a PIN. Raises BadInput(unknown_pin, 404)."""
-        session_id = await self._pins(pin).get(names.pin(pin))
-        if session_id is None:
-            raise unknown_pin(pin)
-        try:
-            return await self.load(str(session_id))
-        except BadInput as error:  # sealed since, or never made
-            raise unknown_pin(pin) from error
+    async def place(self, session_id: str, user_id: str) -> Place:
+        """Where a challenge's player is."""
+        client = await self.client_of(session_id)
+        return Place.decode(await client.hget(names.session_places(session_id), user_id))
 
-    async def new_guest(self, name: str) -> tuple[str, int]:
-        """A new user's random id and dense number."""
-        user_id = uuid.uuid4().hex
-        async with self.connections.sql() as sql:
-            found = await sql.execute(
-                "insert into users (user_id, name, origin) values (%s, %s, 'live') returning user_no",
-                [user_id, name],
-            )
-            row = await found.fetchone()
-        assert row is not None
-        return user_id, int(row[0])
+    async def move_place(self, session: Session, user_id: str, place: Place, wanted: Place) -> Place | None:
+        """Moves a challenge's player on; the place now. None: the session has moved, decide again."""
+        moved, found = await self._show[await self.shard_of(session.session_id)](
+            keys=[names.session(session.session_id), names.session_places(session.session_id)],
+            args=[session.epoch, user_id, place.encode(), wanted.encode()],
+        )
+        if moved == 0 and found == place.encode():
+            return None
+        return Place.decode(found)
+
+    async def kept_answer(
+        self, session_id: str, question_id: str, user_id: str
+    ) -> tuple[int, int, int, bool] | None:
+        """(points, occurred_at_us, seq, correct) of a counted answer, or None."""
+        client = await self.client_of(session_id)
+        kept = await client.hget(
+            names.session_answers(session_id), names.duplicate_field(question_id, user_id)
+        )
+        if kept is None:
+            return None
+        points, occurred, seq, correct = kept.split("|")
+        return int(points), int(occurred), int(seq), correct == "1"
 
     async def join(self, session: Session, user_id: str, name: str) -> None:
-        """Puts a player on the session's list and, with 0 points, on its board."""
+        """Puts a player on the session's list and, with 0 points, on its board.
+
+        Raises BadInput: session_ended, session_locked, session_full (409), player_removed (403), unknown_session.
+        """
         shard = await self.shard_of(session.session_id)
-        client = self.connections.texts[shard]
-        if await client.hlen(names.session_players(session.session_id)) >= MAX_PLAYERS:
-            raise BadInput("overloaded", f"a session takes {MAX_PLAYERS} players", status=409)
-        await client.hset(names.session_players(session.session_id), user_id, name)
-        await self.connections.shards.clients[shard].zadd(
-            self.board_key(session.session_id), {user_id: 0}, nx=True
+        told = await self.connections.shards.join_session(
+            shard, session.session_id, user_id, name, MAX_PLAYERS
         )
-        await client.publish(names.channel(session.session_id), "joined")
-
-    async def forget_pin(self, session: Session) -> None:
-        """An ended session can't be joined."""
-        await self._pins(session.pin).delete(names.pin(session.pin))
-
-    @staticmethod
-    def board_key(session_id: str) -> str:
-        """The session board's key; parsing the scope refuses an id that is not one."""
-        Scope.parse(names.session_scope(session_id))
-        return names.session_board(session_id)
+        if told == "unknown":
+            raise unknown_session(session.session_id)
+        if told in _JOIN_ERRORS:
+            code, status, why = _JOIN_ERRORS[told]
+            raise BadInput(code, f"session {session.session_id} {why}", status=status)

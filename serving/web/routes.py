@@ -15,9 +15,12 @@ from contracts.errors import BadInput
 
 router = APIRouter(include_in_schema=False)
 _FILES = Path(__file__).parent / "static"
+# The socket's client is a room of its own, which others use too.
+_CLIENTS = Path(__file__).parents[2] / "clients"
 _TYPES = {
     "index.html": "text/html; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
+    "live_client.js": "text/javascript; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
@@ -32,7 +35,8 @@ HEADERS = {
 
 
 def _file(name: str) -> Response:
-    return Response((_FILES / name).read_bytes(), media_type=_TYPES[name], headers=HEADERS)
+    folder = _CLIENTS if name == "live_client.js" else _FILES
+    return Response((folder / name).read_bytes(), media_type=_TYPES[name], headers=HEADERS)
 
 
 @router.get("/")

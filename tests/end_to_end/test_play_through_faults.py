@@ -122,7 +122,7 @@ async def play(stack: WholeStack) -> tuple[str, list[Player]]:
                 await one_question(host, players)
         for number in range(min(KILLED), host.made["questions"] + 1):
             await one_question(host, players, stack, KILLED.get(number, ""))
-        assert (await host.next())["type"] == "ended"
+        assert (await host.next())["type"] == "podium"
         for player in players:
             player.asked.put_nowait(None)
         await asyncio.gather(*playing)

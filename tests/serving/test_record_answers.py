@@ -260,3 +260,37 @@ def test_barriers_are_written_once(valkey_urls: list[str], prefix: str) -> None:
         assert [("there", seq)] == await shards.write_barriers(0, [pair])
 
     run(valkey_urls, body)
+
+
+def test_an_open_challenge_is_not_sealed_however_quiet_it_is(valkey_urls: list[str], prefix: str) -> None:
+    async def body(shards: Shards) -> None:
+        shard, session_id = shards.shard_of(f"{prefix}q"), f"{prefix}s"
+        await create(shards, session_id, f"{prefix}q", state="open", deadline_us=3 * 10**15)
+        client = shards.clients[shard]
+        assert ("active", 0) == await shards.mark_sealed(shard, session_id, 2 * 10**15 + 10**14)
+        assert 3 * 10**15 == await client.zscore(names.idle_sessions(), session_id)
+        status, _ = await shards.mark_sealed(shard, session_id, 3 * 10**15)
+        assert "sealed" == status
+        await shards.forget_session(shard, session_id)
+        assert await client.zscore(names.idle_sessions(), session_id) is None
+
+    run(valkey_urls, body)
+
+
+def test_an_answer_in_a_challenge_needs_no_question_of_the_sessions(
+    valkey_urls: list[str], prefix: str
+) -> None:
+    async def body(shards: Shards) -> None:
+        shard = shards.shard_of(f"{prefix}q")
+        await create(shards, f"{prefix}s", f"{prefix}q", state="open", question_id="", deadline_us=5_000_000)
+        answers = [
+            live(prefix),
+            live(prefix, question_id="w1"),
+            live(prefix, question_id="w2", occurred_at_us=5_000_001),
+            live(prefix, question_id="w3", epoch="2"),
+        ]
+        outcomes = await shards.record(shard, answers)
+        assert ["counted", "counted", "question_closed", "stale"] == [o.status for o in outcomes]
+        assert b"1" == await shards.clients[shard].hget(names.session(f"{prefix}s"), "version")
+
+    run(valkey_urls, body)

@@ -1,11 +1,11 @@
 // The page: a host starts and leads a session, players join and answer; standings come over the socket (live.v1).
-// It keeps no rules: points, ranks and who may answer are the server's.
+// It keeps no rules: points, ranks and who may answer are the server's. The line itself is live_client.js.
+
+import { LiveClient } from "./live_client.js";
 
 const $ = (id) => document.getElementById(id);
 const KEYS = "1234";
-// `pending` is an answer without its result yet: it is sent again after a reconnect, since a repeat is harmless.
-const state = { me: null, socket: null, question: null, chosen: null, answered: false, pending: null, skew: 0, tries: 0,
-  over: false };
+const state = { me: null, live: null, question: null, chosen: null, answered: false, pending: null, epoch: null };
 
 async function call(path, body, token) {
   const headers = { "Content-Type": "application/json" };
@@ -31,29 +31,21 @@ function remember(me) {
 }
 
 function connect() {
-  const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const socket = new WebSocket(`${scheme}://${location.host}/v1/live?token=${encodeURIComponent(state.me.token)}`);
-  state.socket = socket;
-  socket.addEventListener("open", () => { state.tries = 0; $("line").hidden = true; });
-  socket.addEventListener("message", (event) => receive(JSON.parse(event.data)));
-  socket.addEventListener("close", (event) => {
-    if (event.code === 4401 || event.code === 4404) {
+  state.live = new LiveClient({
+    token: state.me.token,
+    sessionId: state.me.session_id,
+    onMessage: receive,
+    onLine(up) { $("line").hidden = up; },
+    onEnd() {
       sessionStorage.removeItem("lakeboard");
       location.assign("/");
-      return;
-    }
-    if (state.over) return;
-    $("line").hidden = false;
-    // Jittered back-off: after a restart not everybody comes back in the same moment.
-    const pause = Math.min(8000, 300 * 2 ** state.tries++) * (0.5 + Math.random() / 2);
-    setTimeout(connect, pause);
-  });
+    },
+  }).start();
 }
 
 const handlers = {
   welcome(message) {
     state.answeredId = message.answered;
-    if (state.pending) send(state.pending);
   },
   lobby(message) {
     show("lobby");
@@ -68,7 +60,6 @@ const handlers = {
     controls("lobby", message);
   },
   question(message) {
-    state.skew = message.now_us / 1000 - Date.now();
     const same = state.question && state.question.question_id === message.question_id;
     state.question = message;
     if (!same) {
@@ -81,26 +72,38 @@ const handlers = {
     controls("question", message);
   },
   closed(message) {
-    state.question = { ...message, deadline_us: 0 };
-    drawQuestion(message);
+    over(message);
+    controls("closed", message);
+  },
+  reveal(message) {
+    over(message);
     for (const button of $("choices").children) {
-      button.disabled = true;
       if (button.value === message.answer) button.classList.add("right");
       else if (button.value === state.chosen) button.classList.add("wrong");
     }
-    $("seconds").textContent = "";
-    $("clock").value = 0;
     if (!state.me.host && !state.chosen && !state.answered) say("No answer this time.", "bad");
     controls("closed", message);
   },
+  standings(message) {
+    controls("closed", message);
+  },
+  paused(message) {
+    state.question = state.question && { ...state.question, deadline_us: 0 };
+    for (const button of $("choices").children) button.disabled = true;
+    say("Paused", "");
+    controls("paused", message);
+  },
+  podium(message) {
+    finished(message);
+    controls("podium", message);
+  },
   ended(message) {
-    state.over = true;
-    show("ended");
-    $("final").textContent = `${message.title} is over. The standings are final.`;
+    finished(message);
     $("controls").hidden = true;
     sessionStorage.removeItem("lakeboard");
+    state.live.stop();
   },
-  standings(message) {
+  board(message) {
     const rows = message.entries.map((entry) => {
       const row = document.createElement("li");
       if (entry.user_id === state.me.user_id) row.className = "me";
@@ -118,17 +121,16 @@ const handlers = {
     $("participants").textContent = n === 0 ? "Nobody is here yet." : n === 1 ? "1 player" : `${n} players`;
   },
   result(message) {
-    if (state.pending && state.pending.ref === message.ref) state.pending = null;
+    if (state.pending === message.ref) state.pending = null;
     if (!state.question || message.question_id !== state.question.question_id) return;
     state.answered = true;
     say(message.correct ? `Right! +${message.points} · place ${message.rank}` : `Not this time · place ${message.rank}`,
       message.correct ? "good" : "bad");
   },
   error(message) {
-    const mine = state.pending && state.pending.ref === message.ref;
+    const mine = state.pending !== null && state.pending === message.ref;
     if (mine && message.status >= 500) {
-      setTimeout(() => { if (state.pending) send(state.pending); }, 500 + 500 * Math.random());
-      say("One moment …", "");
+      say("One moment …", "");  // the client sends it again
       return;
     }
     if (mine) state.pending = null;
@@ -144,7 +146,21 @@ const handlers = {
   },
 };
 
+function over(message) {
+  state.question = { ...message, deadline_us: 0 };
+  drawQuestion(message);
+  for (const button of $("choices").children) button.disabled = true;
+  $("seconds").textContent = "";
+  $("clock").value = 0;
+}
+
+function finished(message) {
+  show("ended");
+  $("final").textContent = `${message.title} is over. The standings are final.`;
+}
+
 function receive(message) {
+  if (message.epoch !== undefined) state.epoch = message.epoch;
   const handler = handlers[message.type];
   if (handler) handler(message);
 }
@@ -180,13 +196,7 @@ function answer(choice) {
     button.disabled = true;
     button.classList.toggle("chosen", button.value === choice);
   }
-  state.pending = { type: "answer", ref: String(Date.now()), question_id: state.question.question_id, choice };
-  send(state.pending);
-}
-
-function send(message) {
-  // On a socket that is not open it waits for the welcome of the next one.
-  if (state.socket && state.socket.readyState === WebSocket.OPEN) state.socket.send(JSON.stringify(message));
+  state.pending = state.live.answer(state.question.question_id, choice);
 }
 
 function controls(part, message) {
@@ -194,13 +204,15 @@ function controls(part, message) {
   if (!state.me.host) return;
   const last = message.question_index + 1 >= message.questions;
   $("next").textContent = part === "lobby" ? "Start" : last ? "Finish" : "Next question";
+  $("next").hidden = part === "podium";
   $("close").hidden = part !== "question";
   $("end").hidden = part === "lobby";
 }
 
 async function lead(move) {
   try {
-    await call(`/v1/sessions/${state.me.session_id}/${move}`, {}, state.me.token);
+    // The epoch it was seen at: a move that is sent twice is done once.
+    await call(`/v1/sessions/${state.me.session_id}/${move}`, { epoch: state.epoch }, state.me.token);
   } catch (error) {
     say(error.message, "bad");
   }
@@ -209,7 +221,7 @@ async function lead(move) {
 function tick() {
   const question = state.question;
   if (question && question.deadline_us) {
-    const left = Math.max(0, question.deadline_us / 1000 - (Date.now() + state.skew));
+    const left = Math.max(0, question.deadline_us / 1000 - state.live.now());
     $("clock").value = 1000 * left / question.time_limit_ms;
     $("seconds").textContent = `${Math.ceil(left / 1000)} s`;
   }

@@ -193,7 +193,9 @@ def test_a_seal_is_not_opened_by_a_move(record: Recorded, http: httpx.Client) ->
         assert "sealed" == status
         move = shards.clients[shard].register_script(Path("serving/sessions/move_session.lua").read_text())
         key = names.session(made["session_id"])
-        assert 0 == await move(keys=[key], args=["0", "state", "question"])
+        keys = [key, names.session_removed(made["session_id"]), names.due_sessions()]
+        args = ["0", made["session_id"], "", "", "", names.channel(made["session_id"]), "state", "question"]
+        assert 0 == await move(keys=keys, args=args)
         assert b"sealed" == await shards.clients[shard].hget(key, "state")
         await shards.close()
 

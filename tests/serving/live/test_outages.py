@@ -66,9 +66,8 @@ async def _over_two(first: ApiProcess, second: ApiProcess, table: Table) -> None
         )
         await player.send(sent)
         result = await _until(player, "result")
-        standings = await _until(host, "standings")
-        while not standings["entries"][0]["points"]:
-            standings = await _until(host, "standings")
+        while not (await _until(host, "board"))["entries"][0]["points"]:
+            pass
         first.child.kill()
         async with websockets.connect(address(second, table.players[0]["token"])) as back:
             assert (await _until(back, "welcome"))["answered"] == question["question_id"]

@@ -74,7 +74,7 @@ def test_a_session_to_its_end(api: ApiProcess) -> None:
         table.host("close").raise_for_status()
         assert right_choice(question) == table.current()["answer"]
     table.host("next").raise_for_status()
-    assert table.current()["type"] == "ended"
+    assert table.current()["type"] == "podium"
     board = table.client.get(f"/v1/leaderboards/session:{table.id}/all_time/current").json()
     assert [("Ada", 1, good["total"]), ("Grace", 2, 0)] == [
         (e["name"], e["rank"], e["points"]) for e in board["entries"]
@@ -190,13 +190,10 @@ async def _play_over_sockets(api: ApiProcess, table: Table) -> None:
         )
         result = await _until(player, "result")
         assert result["ref"] == "7" and result["rank"] == 1 and result["total"] == result["points"] > 0
-        standings = await _until(host, "standings")
-        while not standings["entries"][0]["points"]:
-            standings = await _until(host, "standings")
-        assert ("Ada", result["total"]) == (
-            standings["entries"][0]["name"],
-            standings["entries"][0]["points"],
-        )
+        board = await _until(host, "board")
+        while not board["entries"][0]["points"]:
+            board = await _until(host, "board")
+        assert ("Ada", result["total"]) == (board["entries"][0]["name"], board["entries"][0]["points"])
         for frame, expected in (
             ('{"type":"answer"', "malformed_body"),
             ('{"type":"dance"}', "invalid_field"),
@@ -207,7 +204,7 @@ async def _play_over_sockets(api: ApiProcess, table: Table) -> None:
         await host.send(json.dumps({"type": "answer", "question_id": "x", "choice": "y"}))
         assert (await _until(host, "error"))["code"] == "forbidden"
         await asyncio.to_thread(table.host, "close")
-        assert (await _until(player, "closed"))["answer"] == right_choice(question)
+        assert (await _until(player, "reveal"))["answer"] == right_choice(question)
         await asyncio.to_thread(table.host, "end")
         await _until(player, "ended")
         await player.send("x" * 5000)
