@@ -53,22 +53,43 @@ def _counts(written: DataFrame, board_totals: DataFrame) -> list[int]:
 
 
 def check_answers(answers: DataFrame) -> list[Check]:
-    """event_id, (partition, offset) and (shard, seq) unique; one number a user and one user a number."""
-    row = answers.agg(
-        F.count("*") - F.count_distinct("event_id"),
-        F.count("*") - F.count_distinct("kafka_partition", "kafka_offset"),
-        F.count("*") - F.count_distinct("shard", "seq"),
-        F.count_distinct("user_id", "user_no") - F.count_distinct("user_id"),
-        F.count_distinct("user_id", "user_no") - F.count_distinct("user_no"),
-    ).collect()[0]
-    found = (
-        "event_id unique",
-        "(partition, offset) unique",
-        "(shard, seq) unique",
-        "one number a user",
-        "one user a number",
+    """event_id, (partition, offset) and (shard, seq) unique; one number a user and one user a number.
+
+    Distinct values of several columns in one aggregation would multiply the rows. Places are dense, so bitmaps count them;
+    ids are counted by 96 bits of hash: a repeat is never missed, and 100 million ids are refused wrongly once in 10^13.
+    """
+    ids = answers.select(F.xxhash64("event_id").alias("a"), F.hash("event_id").alias("b")).distinct()
+    users = answers.select("user_id", "user_no").distinct()
+    row = (
+        answers.agg(F.count("*").alias("n"))
+        .crossJoin(ids.agg(F.count("*").alias("ids")))
+        .crossJoin(_places(answers, "kafka_partition", "kafka_offset", "offsets"))
+        .crossJoin(_places(answers, "shard", "seq", "seqs"))
+        .crossJoin(
+            users.agg(
+                (F.count("*") - F.count_distinct("user_id")).alias("numbers"),
+                (F.count("*") - F.count_distinct("user_no")).alias("users"),
+            )
+        )
+        .collect()[0]
     )
-    return [Check(f"answers: {name}", "fail", bad) for name, bad in zip(found, row, strict=True)]
+    found = {
+        "event_id unique": row.n - row.ids,
+        "(partition, offset) unique": row.n - row.offsets,
+        "(shard, seq) unique": row.n - row.seqs,
+        "one number a user": row.numbers,
+        "one user a number": row.users,
+    }
+    return [Check(f"answers: {name}", "fail", bad) for name, bad in found.items()]
+
+
+def _places(answers: DataFrame, within: str, place: str, name: str) -> DataFrame:
+    """One row, one column: the exact number of distinct (within, place), of dense places; 4 KB for each 32,768."""
+    return (
+        answers.groupBy(within, F.bitmap_bucket_number(place).alias("bucket"))
+        .agg(F.bitmap_count(F.bitmap_construct_agg(F.bitmap_bit_position(F.col(place)))).alias("ones"))
+        .agg(F.coalesce(F.sum("ones"), F.lit(0)).alias(name))
+    )
 
 
 def enforce(checks: list[Check]) -> None:
