@@ -30,7 +30,7 @@ class RangeQuery(PageQuery):
     def _run(self, wanted: Wanted) -> RangePage:
         asked_for = {wanted.user_id, *wanted.users} - {""}
         self._answer_sums(asked_for)
-        self._known_users()
+        known_rows = self._known_users()
         self._connection.register(
             "asked_for", pa.table({"user_id": pa.array(sorted(asked_for), pa.string())})
         )
@@ -49,7 +49,7 @@ class RangeQuery(PageQuery):
             parts.append("SELECT user_no, points, reached_at_us FROM answer_sums")
         self._go_on()
         # A sample's users lie wide apart: a table for all of them costs more than hashing a few.
-        rows = (self._rows + len(self.sources.held)) // (BUCKETS if self.fast else 1)
+        rows = (self._rows - known_rows + len(self.sources.held)) // (BUCKETS if self.fast else 1)
         self._connection.execute(f"SET perfect_ht_threshold = {direct_bits(rows, self._threads)}")
         # One row per user. The users of rolled-up parts need no filter again: each part has left out its own.
         self._connection.execute(
@@ -82,13 +82,17 @@ class RangeQuery(PageQuery):
             f"FROM counted WHERE ({inside(spans)}) AND {in_scope(self.scope)} AND {sampled} GROUP BY user_no"
         )
 
-    def _known_users(self) -> None:
-        """known_to_lake: (user_no, user_id) of the settlement's user_numbers and of the answers read, some twice."""
-        numbers = "SELECT user_no, user_id FROM answer_sums"
+    def _known_users(self) -> int:
+        """known_to_lake: (user_no, user_id) of the settlement's user_numbers and of the answers read, some twice.
+
+        Returns the rows of user_numbers, which no sum reads.
+        """
+        read_before, numbers = self._rows, "SELECT user_no, user_id FROM answer_sums"
         if "user_numbers" in self.sources.snapshots:
             self._view("user_numbers", self.sources.snapshots["user_numbers"], None)
             numbers += " UNION ALL SELECT user_no, user_id FROM user_numbers"
         self._connection.execute(f"CREATE TEMP VIEW known_to_lake AS {numbers}")
+        return self._rows - read_before
 
     def _held_sums(self) -> None:
         """held_sums: one row per user of the days that Redis holds; who is new to the lake gets a number below 0."""

@@ -7,8 +7,9 @@ that nobody reads through a settlement; the next run does it all again under a n
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import date
+from typing import Any
 
 import psycopg
 from pyspark.sql import DataFrame, SparkSession
@@ -46,7 +47,7 @@ def branch_table(name: str, settlement_id: str) -> str:
 def replace_partitions(
     rows: DataFrame, name: str, settlement_id: str, key: list[str], targets: DataFrame
 ) -> None:
-    """Replace the partitions that `rows` touches on the audit branch, in one write for all of them.
+    """Replace the partitions of the targets on the audit branch, in one write for all of them.
 
     Rows of the same partitions that belong to another zone are carried over: targets has the `key` columns (zone
     among them) of what is replaced.
@@ -54,6 +55,10 @@ def replace_partitions(
     partition = [column for column in key if column != "zone"]
     table = names.table(name)
     spark = rows.sparkSession
+    # Emptied first: a partition that gets no row would else keep what it had, and a removal can empty a day.
+    held = _held_partitions(spark, name, partition, targets)
+    if held:
+        spark.sql(f"DELETE FROM {branch_table(name, settlement_id)} WHERE {_one_of(partition, held)}")
     kept = (
         spark.table(table)
         .join(F.broadcast(targets.select(*partition).distinct()), partition, "left_semi")
@@ -64,12 +69,27 @@ def replace_partitions(
     ).overwritePartitions()
 
 
-def empty_rankings(spark: SparkSession, settlement_id: str, partitions: Collection[tuple[str, date]]) -> None:
-    """Take the (period, start) partitions off the audit branch: replace_partitions leaves those alone that get no row."""
-    here = " OR ".join(
-        f"(period = '{period}' AND start = DATE '{start}')" for period, start in sorted(partitions)
+def _held_partitions(
+    spark: SparkSession, name: str, partition: Sequence[str], targets: DataFrame
+) -> list[tuple[Any, ...]]:
+    """Values of the target partitions that have files on main, in order."""
+    columns = ", ".join(f"partition.{column} AS {column}" for column in partition)
+    rows = spark.sql(f"SELECT {columns} FROM {names.table(name)}.partitions").join(
+        F.broadcast(targets), list(partition), "left_semi"
     )
-    spark.sql(f"DELETE FROM {branch_table('rankings', settlement_id)} WHERE {here}")
+    return sorted({tuple(row) for row in rows.collect()})
+
+
+def _one_of(partition: Sequence[str], values: Sequence[tuple[Any, ...]]) -> str:
+    """SQL: the partition is one of these, (period, start) or one date; the dates listed by what stands before them."""
+    dates: dict[tuple[str, ...], list[str]] = {}
+    for *before, day in values:
+        dates.setdefault(tuple(before), []).append(f"DATE '{day}'")
+    each = []
+    for before_values, listed in dates.items():
+        same = [f"{column} = '{value}'" for column, value in zip(partition, before_values, strict=False)]
+        each.append(" AND ".join([*same, f"{partition[-1]} IN ({', '.join(listed)})"]))
+    return " OR ".join(f"({one})" for one in each)
 
 
 def append_ordered(rows: DataFrame, name: str, settlement_id: str) -> None:

@@ -68,9 +68,6 @@ class SettledRankings:
             self._totals = totals(self.per_day, self._period_rows, self._user_numbers, self._big).persist()
             self._totals.count()
         with self.seconds.of("write_rankings"):
-            if self._big:
-                partitions = {(board.period, board.start) for board in self._big}
-                publish.empty_rankings(self.per_day.sparkSession, self.settlement_id, partitions)
             publish.replace_partitions(
                 rankings(self._totals), "rankings", self.settlement_id, BOARDS_OF, self.targets
             )

@@ -103,4 +103,8 @@ class Pacer:
             except (RedisError, OSError) as error:
                 LOG.warning("pacing_paused shard=%d error=%s", shard, error)
                 pause = 1.0
+            except Exception:
+                # Whatever it is, sessions of other quizzes on the shard must go on.
+                LOG.exception("pacing_failed shard=%d", shard)
+                pause = 1.0
             await asyncio.sleep(pause * random.uniform(0.8, 1.0))

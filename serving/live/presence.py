@@ -6,6 +6,7 @@ Written when a user's first socket in this process opens and when the last one c
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 
@@ -16,9 +17,14 @@ from contracts.errors import LakeboardError
 from serving.access.tokens import HOST, PLAYER
 from serving.live.registry import Registry
 from serving.sessions.session import Session
-from serving.sessions.store import SessionStore
+from serving.sessions.store import SessionStore, now_us
 
 LOG = logging.getLogger(__name__)
+TELL_AGAIN_S = 1.0
+# A host has some time from their last socket on (serving/sessions/pacing.py); a sealed session's hash is not made again.
+_HOST_SEEN = (
+    "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'host_seen_us', ARGV[1]) end"
+)
 Key = tuple[str, str]
 """(role, user_id)."""
 
@@ -32,6 +38,8 @@ class Presence:
         self._here: dict[str, Counter[Key]] = {}
         self._told: dict[str, set[Key]] = {}
         self._telling: set[str] = set()
+        self._later: dict[str, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def enter(self, session_id: str, role: str, user_id: str) -> None:
         """A socket has opened."""
@@ -51,7 +59,7 @@ class Presence:
         await self.sync(session_id)
 
     async def sync(self, session_id: str) -> None:
-        """Makes the shard know what holds here; if it is away, the next call does it. Nothing to do costs nothing.
+        """Makes the shard know what holds here; if it is away, a later call does it. Nothing to do costs nothing.
 
         One call a session at a time: of many who come in together the first one's call tells the others' too.
         """
@@ -65,6 +73,21 @@ class Presence:
             LOG.warning("presence_not_told session=%s error=%s", session_id, error)
         finally:
             self._telling.discard(session_id)
+            if set(self._here.get(session_id, ())) != self._told.get(session_id, set()):
+                self._tell_later(session_id)
+
+    def _tell_later(self, session_id: str) -> None:
+        """Tries again what could not be told, or was cancelled: after a last socket nothing else would."""
+        if session_id in self._later:
+            return
+
+        def tell() -> None:
+            del self._later[session_id]
+            task = asyncio.create_task(self.sync(session_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        self._later[session_id] = asyncio.get_running_loop().call_later(TELL_AGAIN_S, tell)
 
     async def _tell_difference(self, session_id: str) -> bool:
         """Writes what has changed since the last time; False if nothing has."""
@@ -78,6 +101,8 @@ class Presence:
                 pipe.sadd(names.session_present(session_id, role), self._member(user_id))
             for role, user_id in told - wanted:
                 pipe.srem(names.session_present(session_id, role), self._member(user_id))
+                if role == HOST:
+                    pipe.eval(_HOST_SEEN, 1, names.session(session_id), now_us())
             if wanted and not told:
                 pipe.sadd(names.session_handlers(session_id), self.registry.id)
             if told and not wanted:

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -21,6 +22,8 @@ from serving.sessions.store import now_us
 
 LOG = logging.getLogger(__name__)
 BEAT_S = 2.0
+# A shard answers within this or is left out of a beat.
+BEAT_WAIT_S = 1.0
 # Three beats: a stall of one or two is not a death.
 LOST_US = 6_000_000
 # After this a lost handler's entry is deleted.
@@ -45,7 +48,9 @@ class Handler:
 
 def alive(entries: Mapping[str, str], now: int) -> dict[str, Handler]:
     """The handlers whose last beat is recent, from the registry's hash. Pure."""
-    found = (Handler(**json.loads(text)) for text in entries.values())
+    # Field by field: an entry of a newer process may have more.
+    fields = (json.loads(text) for text in entries.values())
+    found = (Handler(**{name: each[name] for name in Handler.__slots__}) for each in fields)
     return {handler.id: handler for handler in found if now - handler.beat_us <= LOST_US}
 
 
@@ -95,11 +100,16 @@ class Registry:
     async def beat(self) -> None:
         """Writes this process' entry on every shard that answers."""
         entry = json.dumps(asdict(Handler(self.id, self.name, self.sockets, self.draining, now_us())))
-        for shard, client in enumerate(self.connections.texts):
+
+        async def write(shard: int) -> None:
             try:
-                await client.hset(names.handlers(), self.id, entry)
-            except RedisError as error:
-                LOG.warning("beat_lost shard=%d error=%s", shard, error)
+                async with asyncio.timeout(BEAT_WAIT_S):
+                    await self.connections.texts[shard].hset(names.handlers(), self.id, entry)
+            except (RedisError, OSError, TimeoutError) as error:
+                LOG.warning("beat_lost shard=%d error=%r", shard, error)
+
+        # Side by side and bounded: a shard that hangs must not make this process look lost on the others.
+        await asyncio.gather(*map(write, range(len(self.connections.texts))))
         self._read.clear()
 
     async def alive(self, shard: int) -> dict[str, Handler]:
@@ -125,14 +135,17 @@ class Registry:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
-            await self.beat()
-            await self._forget_lost()
-
-    async def _forget_lost(self) -> None:
-        for client in self.connections.texts:
             try:
+                await self.beat()
+                await asyncio.gather(*map(self._forget_lost, self.connections.texts))
+            except Exception:
+                LOG.exception("beat_failed")  # without beats nobody would be sent here: the next one is tried
+
+    async def _forget_lost(self, client: Any) -> None:
+        try:
+            async with asyncio.timeout(BEAT_WAIT_S):
                 for ident, text in (await client.hgetall(names.handlers())).items():
                     if now_us() - json.loads(text)["beat_us"] > FORGET_US:
                         await client.hdel(names.handlers(), ident)
-            except RedisError as error:
-                LOG.warning("registry_not_read error=%s", error)
+        except (RedisError, OSError, TimeoutError) as error:
+            LOG.warning("registry_not_read error=%r", error)

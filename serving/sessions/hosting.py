@@ -60,6 +60,8 @@ class Hosting:
 
     async def run_due(self, shard: int, session_id: str, presence: Presence) -> None:
         """Does what is due in a session by the clock, or says when to look again. Losing a race to the host is fine."""
+        # It was found there: no other shard needs to be asked, or to be up.
+        self.store.remember(session_id, shard)
         try:
             session = await self.store.load(session_id)
         except BadInput:  # sealed and gone

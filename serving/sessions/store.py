@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from contracts import names
 from contracts.errors import BadInput
 from contracts.identity import valid_id
@@ -55,15 +57,26 @@ class SessionStore:
         self._move, self._look, self._show = map(scripts, ("move_session", "look_again", "show_question"))
 
     async def shard_of(self, session_id: str) -> int:
-        """The shard that holds a session. Raises BadInput(unknown_session, 404)."""
+        """The shard that holds a session.
+
+        Raises BadInput(unknown_session, 404), and RedisError if none has it of those that answer and one does not.
+        """
         known = self.connections.session_shards.get(session_id)
         if known is not None:
             return known
+        away: RedisError | None = None
         if valid_id(session_id):  # anything else could be part of another kind of key
             for shard, client in enumerate(self.connections.texts):
-                if await client.exists(names.session(session_id)):
+                try:
+                    found = await client.exists(names.session(session_id))
+                except RedisError as error:
+                    away = error
+                    continue
+                if found:
                     self.remember(session_id, shard)
                     return shard
+        if away is not None:
+            raise away
         raise unknown_session(session_id)
 
     def remember(self, session_id: str, shard: int) -> None:
