@@ -14,7 +14,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -22,6 +22,7 @@ from fastapi import FastAPI
 from contracts.settings import from_mapping
 from serving import health, problems
 from serving.connections import Connections
+from serving.ending import end_tasks
 from serving.live.wire import LiveProtocol
 from serving.metrics import RequestMetrics
 
@@ -79,9 +80,7 @@ def create_app(environment: Mapping[str, str], name: str = "api") -> FastAPI:
         yield
         for context in reversed(started):
             await context.__aexit__(None, None, None)
-        beat.cancel()
-        with suppress(asyncio.CancelledError):
-            await beat
+        await end_tasks([beat])
         await connections.close()
 
     app = FastAPI(

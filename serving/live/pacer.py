@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from contracts import names
 from contracts.errors import LakeboardError
+from serving.ending import end_tasks
 from serving.sessions.hosting import Hosting, Presence
 from serving.sessions.store import SessionStore, now_us
 
@@ -55,9 +56,7 @@ class Pacer:
 
     async def stop(self) -> None:
         """Ends the loops and gives the leases back, so that another process goes on at once."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         for shard in list(self._held_until):
             try:
                 client = self.store.connections.texts[shard]

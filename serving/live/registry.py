@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from contracts import names
 from serving.connections import Connections
+from serving.ending import end_tasks
 from serving.sessions.store import now_us
 
 LOG = logging.getLogger(__name__)
@@ -89,8 +90,7 @@ class Registry:
     async def stop(self) -> None:
         """Takes its entry out of the registry."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks([self._task])
         for client in self.connections.texts:
             try:
                 await client.hdel(names.handlers(), self.id)

@@ -19,6 +19,7 @@ from contracts import names
 from contracts.errors import LakeboardError
 from serving.boards.session_boards import SessionReading, read_session
 from serving.connections import Connections
+from serving.ending import end_tasks
 from serving.live.holding import ConnectGate
 from serving.live.messages import CLOSE_DRAINING, CLOSE_REMOVED, Board, BoardRow, encode
 from serving.live.phases import phase_message
@@ -220,10 +221,7 @@ class Rooms:
 
     async def stop(self) -> None:
         """Ends listeners and rooms."""
-        tasks = [*self._listeners, *self._tasks.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks([*self._listeners, *self._tasks.values()])
 
     def enter(self, session_id: str, receiver: Receiver) -> Room:
         """Adds a receiver; the first one opens the room."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import psycopg
@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from contracts.errors import LakeboardError
 from serving.connections import Connections
 from serving.documented import documented
+from serving.ending import end_tasks
 from serving.migrations.upgrade import upgrade
 from serving.quizzes.store import list_quizzes, load_starter
 
@@ -41,9 +42,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Loads in the background: a process is ready for play without Postgres."""
     task = asyncio.create_task(_load_when_possible(app.state.connections))
     yield
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await end_tasks([task])
 
 
 _EXAMPLE = {
