@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
-from spark_jobs.checks import RANKING_CHECKS, Check
+from spark_jobs.checks import RANKING_CHECKS, Check, dense_count
 from spark_jobs.rank_by_range import BOARD, BigBoard, is_board
 from spark_jobs.total_checks import TOP, check_top
 
@@ -53,7 +53,7 @@ def _counts(written: DataFrame, sums: DataFrame, user_numbers: DataFrame) -> lis
         .collect()[0]
     )
     theirs = sums.agg(F.count("*"), F.sum("points"), pairs).toDF("n", "points", "pairs").collect()[0]
-    users, ranks = _distinct(written, "user_no"), _distinct(written, "rank")
+    users, ranks = (dense_count(written, name).collect()[0].n for name in ("user_no", "rank"))
     known = written.join(user_numbers, ["user_no", "user_id"], "left_semi").count()
     return [
         int((users, known) != (mine.n, mine.n)),
@@ -61,14 +61,6 @@ def _counts(written: DataFrame, sums: DataFrame, user_numbers: DataFrame) -> lis
         int(mine.n != theirs.n),
         int((mine.points, mine.pairs) != (theirs.points, theirs.pairs)),
     ]
-
-
-def _distinct(rows: DataFrame, column: str) -> int:
-    """Exact number of distinct values of a dense column: 4 KB for each 32,768 numbers."""
-    bits = rows.groupBy(F.bitmap_bucket_number(column)).agg(
-        F.bitmap_count(F.bitmap_construct_agg(F.bitmap_bit_position(F.col(column)))).alias("ones")
-    )
-    return bits.agg(F.sum("ones")).collect()[0][0] or 0
 
 
 def _top_totals(written: DataFrame, sums: DataFrame, user_numbers: DataFrame, board: BigBoard) -> DataFrame:

@@ -63,8 +63,8 @@ def check_answers(answers: DataFrame) -> list[Check]:
     row = (
         answers.agg(F.count("*").alias("n"))
         .crossJoin(ids.agg(F.count("*").alias("ids")))
-        .crossJoin(_places(answers, "kafka_partition", "kafka_offset", "offsets"))
-        .crossJoin(_places(answers, "shard", "seq", "seqs"))
+        .crossJoin(dense_count(answers, "kafka_offset", "kafka_partition").withColumnRenamed("n", "offsets"))
+        .crossJoin(dense_count(answers, "seq", "shard").withColumnRenamed("n", "seqs"))
         .crossJoin(
             users.agg(
                 (F.count("*") - F.count_distinct("user_id")).alias("numbers"),
@@ -83,12 +83,12 @@ def check_answers(answers: DataFrame) -> list[Check]:
     return [Check(f"answers: {name}", "fail", bad) for name, bad in found.items()]
 
 
-def _places(answers: DataFrame, within: str, place: str, name: str) -> DataFrame:
-    """One row, one column: the exact number of distinct (within, place), of dense places; 4 KB for each 32,768."""
+def dense_count(rows: DataFrame, number: str, *within: str) -> DataFrame:
+    """One row, one column `n`: the exact number of distinct (within, number), of dense numbers; 4 KB for each 32,768."""
     return (
-        answers.groupBy(within, F.bitmap_bucket_number(place).alias("bucket"))
-        .agg(F.bitmap_count(F.bitmap_construct_agg(F.bitmap_bit_position(F.col(place)))).alias("ones"))
-        .agg(F.coalesce(F.sum("ones"), F.lit(0)).alias(name))
+        rows.groupBy(*within, F.bitmap_bucket_number(number).alias("bucket"))
+        .agg(F.bitmap_count(F.bitmap_construct_agg(F.bitmap_bit_position(F.col(number)))).alias("ones"))
+        .agg(F.coalesce(F.sum("ones"), F.lit(0)).alias("n"))
     )
 
 

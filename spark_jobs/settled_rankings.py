@@ -15,6 +15,7 @@ from spark_jobs.checks import check_rankings, enforce
 from spark_jobs.day_frames import Period, local_rows, period_frame
 from spark_jobs.rank_by_range import (
     BIG_BOARD_ROWS,
+    BOARD,
     RANGE_ROWS,
     BigBoard,
     big_boards,
@@ -26,7 +27,8 @@ from spark_jobs.rank_period import rankings, totals
 from spark_jobs.seconds import Seconds
 from spark_jobs.total_checks import check_top
 
-BOARDS_OF = ["period", "start", "zone"]
+# A period in a zone: all of its boards are settled together.
+PERIOD = BOARD[:3]
 
 
 @dataclass
@@ -60,7 +62,7 @@ class SettledRankings:
     def written(self) -> DataFrame:
         """The rows on the audit branch."""
         rows = publish.read_branch(self.per_day.sparkSession, "rankings", self.settlement_id)
-        return rows.join(F.broadcast(self.targets), BOARDS_OF, "left_semi")
+        return rows.join(F.broadcast(self.targets), PERIOD, "left_semi")
 
     def write(self) -> None:
         with self.seconds.of("totals"):
@@ -69,7 +71,7 @@ class SettledRankings:
             self._totals.count()
         with self.seconds.of("write_rankings"):
             publish.replace_partitions(
-                rankings(self._totals), "rankings", self.settlement_id, BOARDS_OF, self.targets
+                rankings(self._totals), "rankings", self.settlement_id, PERIOD, self.targets
             )
             if self._big:
                 rows = summands(self.per_day, self._period_rows, self._big)

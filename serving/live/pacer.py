@@ -27,6 +27,8 @@ LOOK_EVERY_S = 0.05
 AFTER_WORK_S = 0.002
 LEASE_MS = 2_000
 RENEW_EVERY_S = 0.5
+# A session whose move failed is tried again after this.
+PUT_OFF_US = 1_000_000
 # Sessions a look: a shard with more due at once does the rest in the next one, 50 ms later.
 DUE_AT_ONCE = 100
 # Take it if it is free, renew it if it is one's own: 1 while it is held.
@@ -87,8 +89,9 @@ class Pacer:
                 await self.hosting.run_due(shard, session_id, self.presence)
                 done += 1
             except LakeboardError as error:
-                # One session that cannot move must not stop the others; it is due again at the next look.
+                # One session that cannot move must not stop the others, nor a hundred of them fill every look.
                 LOG.warning("due_failed session=%s error=%s", session_id, error)
+                await self.store.put_off(shard, session_id, now_us() + PUT_OFF_US)
         return done
 
     async def _run(self, shard: int) -> None:

@@ -3,7 +3,7 @@
 Two classes. Urgent: a phase (and a player's own result, which does not pass here) goes out as soon as it is read, to
 everybody, in order. Periodic: the board, at most every 250 ms, the newest only. A change is published on the session's
 channel; the room reads the newest state once, in one transaction, encodes it once, and writes the same bytes to every
-socket. So all handlers of a session show the same, each `seq` the same content.
+socket. So all handlers of a session show the same; a `seq` has one content but for `connected`, which each counts when it looks.
 """
 
 from __future__ import annotations
@@ -16,12 +16,19 @@ import time
 import redis.exceptions
 
 from contracts import names
-from contracts.errors import LakeboardError
+from contracts.errors import BadInput, LakeboardError
 from serving.boards.session_boards import SessionReading, read_session
 from serving.connections import Connections
 from serving.ending import end_tasks
 from serving.live.holding import ConnectGate
-from serving.live.messages import CLOSE_DRAINING, CLOSE_REMOVED, Board, BoardRow, encode
+from serving.live.messages import (
+    CLOSE_DRAINING,
+    CLOSE_REMOVED,
+    CLOSE_UNKNOWN_SESSION,
+    Board,
+    BoardRow,
+    encode,
+)
 from serving.live.phases import phase_message
 from serving.live.presence import Presence
 from serving.live.wire import Receiver, text_frame
@@ -56,6 +63,7 @@ class Room:
         self.receivers: set[Receiver] = set()
         self.wake = asyncio.Event()
         self.urgent = False
+        self.closed = False
         self._count_connected = True
         self._connected = 0
         self._epoch: int | None = None
@@ -135,9 +143,12 @@ class Room:
         return ROOM_IDLE_S
 
     async def run(self) -> None:
-        """The loop: wait for a change, push. While a board waits for its turn only an urgent change is looked at."""
+        """The loop: wait for a change, push. While a board waits for its turn only an urgent change is looked at.
+
+        Ends with the room (`closed`: a cancellation alone can get lost), and with the session: sealed, it is gone.
+        """
         wait_s = 0.0
-        while True:
+        while not self.closed:
             due = time.monotonic() + wait_s
             while not self.urgent and (left := due - time.monotonic()) > 0:
                 # No `wait_for`: it can swallow a cancellation that comes with the wake.
@@ -152,6 +163,10 @@ class Room:
             try:
                 wait_s = await self.push()
             except (redis.exceptions.RedisError, LakeboardError, OSError) as error:
+                if isinstance(error, BadInput) and error.code == "unknown_session":
+                    for receiver in list(self.receivers):
+                        receiver.end(CLOSE_UNKNOWN_SESSION, error.code)
+                    return
                 LOG.warning("push_failed session=%s error=%s", self.session_id, error)
                 await asyncio.sleep(RETRY_S * random.uniform(0.5, 1.0))
                 wait_s = 0.0
@@ -241,6 +256,7 @@ class Rooms:
         room.receivers.discard(receiver)
         if not room.receivers:
             del self.rooms[session_id]
+            room.closed = True
             self._tasks.pop(session_id).cancel()
 
     async def drain(self) -> None:

@@ -113,6 +113,8 @@ async def live(socket: WebSocket, token: str = "", epoch: int | None = None, seq
     state.registry.sockets += 1
     # In the room first: what changes from here on reaches this receiver, whatever it is told below.
     room = state.rooms.enter(session_id, receiver)
+    if state.registry.draining:  # it began while this socket was let in: the drain may have missed it
+        receiver.end(CLOSE_DRAINING, "draining")
     try:
         await state.presence.enter(session_id, identity.role, identity.user_id)
         _put(receiver, await _welcome(state, identity, session))

@@ -29,6 +29,8 @@ from serving.sessions.store import SessionStore, now_us
 router = APIRouter(prefix="/v1", tags=["sessions"])
 ID = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")
 NAME_LENGTH = 24
+# A player who opened the link in a challenge's last moment still reads the review.
+AFTER_CHALLENGE_S = 3600
 # A challenge that is open for less is over before its link has been read.
 CHALLENGE_MIN_S = 60
 
@@ -172,7 +174,12 @@ _JOINED = {**SHOWN, "user_id": "u_8Zt", "name": "Ada", "token": "eyJ…"}
 def _token_life_s(session: Session) -> int:
     """A player of a challenge may come back until it ends."""
     left_s = (session.deadline_us - now_us()) // 1_000_000 if session.mode == CHALLENGE else 0
-    return max(TOKEN_LIFE_S, left_s + TOKEN_LIFE_S // 24)
+    return max(TOKEN_LIFE_S, left_s + AFTER_CHALLENGE_S)
+
+
+def _public(document: dict[str, Any]) -> dict[str, Any]:
+    """What anybody may see of a session."""
+    return {name: value for name, value in document.items() if name != "pin"}
 
 
 def _without_type(message: Out) -> dict[str, Any]:
@@ -264,17 +271,17 @@ async def join_challenge(session_id: str, body: JoinChallenge, request: Request)
     "/sessions/{session_id}",
     summary="The session as it is now",
     responses=documented(
-        {**SHOWN, "current": _CURRENT, "now_us": 1772474384324000},
+        {**_public(SHOWN), "current": _public(_CURRENT), "now_us": 1772474384324000},
         s404="unknown_session",
         s503="system_missing",
     ),
 )
 async def show(session_id: str, request: Request) -> dict[str, Any]:
-    """`current` is the message that a socket gets (live.v1)."""
+    """`current` is the message that a socket gets (live.v1). Without the PIN: the id is no secret, and the PIN lets in."""
     session, questions = await request.app.state.answering.state(session_id, fresh=True)
     now = now_us()
     message = phase_message(session, questions.get(session.question_id), now)
-    return {**shown(session), "current": as_document(message), "now_us": now}
+    return {**_public(shown(session)), "current": _public(as_document(message)), "now_us": now}
 
 
 @router.post(

@@ -158,6 +158,10 @@ class SessionStore:
             names.due_sessions(), "-inf", before_us, start=0, num=limit
         )
 
+    async def put_off(self, shard: int, session_id: str, until_us: int) -> None:
+        """Looks at a due session later. One that has moved meanwhile is looked at earlier than it asked for: harmless."""
+        await self.connections.texts[shard].zadd(names.due_sessions(), {session_id: until_us}, xx=True)
+
     async def place(self, session_id: str, user_id: str) -> Place:
         """Where a challenge's player is."""
         client = await self.client_of(session_id)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -12,14 +15,13 @@ from contracts.settings import Settings
 from serving.connections import Connections
 from serving.live.pacer import LEASE_MS, Pacer
 from serving.live.presence import Presence
-from serving.live.registry import Registry
+from serving.live.registry import LOST_US, Registry, alive
 from serving.sessions.hosting import Hosting
 from serving.sessions.opening import Opening
 from serving.sessions.session import ORDER_FIELD, Question
 from serving.sessions.store import SessionStore, now_us
 from tests.services.daemons import start_valkey
 
-pytestmark = pytest.mark.service
 SESSIONS = 20
 QUESTION = Question("q1", "Which?", ("a", "b"), "a", "definition_to_word")
 
@@ -27,15 +29,14 @@ QUESTION = Question("q1", "Which?", ("a", "b"), "a", "definition_to_word")
 class Process:
     """What one api process has of pacing."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, *urls: str) -> None:
         self.connections = Connections.of(
-            Settings(valkey_urls=(url,), postgres_url="postgresql://127.0.0.1:1/x")
+            Settings(valkey_urls=urls, postgres_url="postgresql://127.0.0.1:1/x")
         )
         self.store = SessionStore(self.connections)
-        registry = Registry(self.connections, "api")
-        self.pacer = Pacer(
-            self.store, Hosting(self.store, Opening(self.store)), Presence(self.store, registry)
-        )
+        self.registry = Registry(self.connections, "api")
+        self.presence = Presence(self.store, self.registry)
+        self.pacer = Pacer(self.store, Hosting(self.store, Opening(self.store)), self.presence)
 
     async def die(self) -> None:
         """Ends without giving its lease back."""
@@ -49,13 +50,13 @@ class Process:
             await client.aclose()
 
 
-async def overdue(process: Process, session_id: str) -> None:
+async def overdue(process: Process, session_id: str, shard: int = 0, **more: str) -> None:
     """A session whose question's time is over, and whose host left long ago."""
-    client = process.connections.texts[0]
+    client = process.connections.texts[shard]
     past = now_us() - 3_600_000_000
     fields = {"quiz_id": "quiz", "state": "question", "epoch": 5, "question_id": "q1", "question_index": 0}
     times = {"shown_at_us": past, "deadline_us": past, "started_at_us": past, "tick_ms": 10, "questions": 1}
-    await client.hset(names.session(session_id), mapping={**fields, **times})
+    await client.hset(names.session(session_id), mapping={**fields, **times, **more})
     await client.hset(
         names.session_questions(session_id), mapping={"q1": QUESTION.to_json(), ORDER_FIELD: '["q1"]'}
     )
@@ -73,6 +74,7 @@ async def until(process: Process, wanted: set[tuple[str, int]]) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.service
 def test_one_process_paces_and_another_takes_over(tmp_path: Path) -> None:
     daemon = start_valkey(tmp_path)
 
@@ -104,3 +106,99 @@ def test_one_process_paces_and_another_takes_over(tmp_path: Path) -> None:
         asyncio.run(play())
     finally:
         daemon.stop()
+
+
+@pytest.mark.service
+def test_a_shard_that_is_away_holds_no_other_up(tmp_path: Path) -> None:
+    away, there = (start_valkey(tmp_path / name) for name in ("away", "there"))
+
+    async def play() -> None:
+        process = Process(away.url, there.url)
+        await overdue(process, "s1", shard=1)
+        away.kill()
+        # Asked for by a process that has never seen it: the first shard cannot tell, the second has it.
+        assert 1 == await process.store.shard_of("s1")
+        process.connections.session_shards.clear()
+        process.pacer.start()
+        async with asyncio.timeout(20):
+            while (await process.store.load("s1")).state != "reveal":
+                await asyncio.sleep(0.05)
+        await process.pacer.stop()
+        await process.close()
+
+    try:
+        asyncio.run(play())
+    finally:
+        away.stop()
+        there.stop()
+
+
+@pytest.mark.service
+def test_a_session_that_cannot_move_makes_room_for_others(tmp_path: Path) -> None:
+    daemon = start_valkey(tmp_path)
+
+    async def play() -> None:
+        process = Process(daemon.url)
+        await overdue(
+            process, "s1", state="reveal", mode="challenge"
+        )  # a phase that a challenge does not have
+        assert 0 == await process.pacer.look(0)
+        assert await process.connections.texts[0].zscore(names.due_sessions(), "s1") > now_us()
+        await process.close()
+
+    try:
+        asyncio.run(play())
+    finally:
+        daemon.stop()
+
+
+@pytest.mark.service
+def test_a_host_is_seen_until_their_last_socket_also_when_the_shard_is_away_then(tmp_path: Path) -> None:
+    daemon = start_valkey(tmp_path)
+
+    async def play() -> None:
+        process = Process(daemon.url)
+        await overdue(process, "s1", host_id="h")
+        await process.registry.beat()
+        session = await process.store.load("s1")
+        await process.presence.enter("s1", "host", "h")
+        assert await process.presence.host_here(0, session)
+        daemon.kill()
+        gone = now_us()
+        await process.presence.leave("s1", "host", "h")
+        daemon.start()
+        async with asyncio.timeout(20):
+            while (await process.store.load("s1")).host_seen_us < gone:
+                await asyncio.sleep(0.05)
+        await process.registry.beat()
+        assert not await process.presence.host_here(0, session)
+        await process.close()
+
+    try:
+        asyncio.run(play())
+    finally:
+        daemon.stop()
+
+
+@pytest.mark.faults
+def test_a_shard_that_hangs_loses_no_handler_on_the_others(tmp_path: Path) -> None:
+    hung, there = (start_valkey(tmp_path / name) for name in ("hung", "there"))
+
+    async def play() -> None:
+        process = Process(hung.url, there.url)
+        await process.registry.start()
+        os.kill(hung.pid, signal.SIGSTOP)
+        end = time.monotonic() + 2 * LOST_US / 1e6
+        while time.monotonic() < end:
+            entries = await process.connections.texts[1].hgetall(names.handlers())
+            assert [process.registry.id] == list(alive(entries, now_us()))
+            await asyncio.sleep(0.2)
+        os.kill(hung.pid, signal.SIGCONT)
+        await process.registry.stop()
+        await process.close()
+
+    try:
+        asyncio.run(play())
+    finally:
+        hung.stop()
+        there.stop()

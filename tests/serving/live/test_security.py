@@ -51,6 +51,32 @@ def test_tokens_that_open_nothing(api: ApiProcess) -> None:
     assert ("unsupported_protocol", 4400) == found
 
 
+def test_an_id_does_not_tell_the_pin(api: ApiProcess) -> None:
+    """The id is in the addresses of a session's boards; the PIN is what lets in."""
+    table = Table(api, "Ada")
+    shown = table.client.get(f"/v1/sessions/{table.id}").json()
+    assert "lobby" == shown["current"]["type"]
+    assert table.session["pin"] not in json.dumps({k: v for k, v in shown.items() if k != "now_us"})
+
+
+def test_the_sockets_of_a_session_that_is_gone_are_closed(api: ApiProcess, valkey_urls: list[str]) -> None:
+    table = Table(api, "Ada")
+
+    async def play() -> int:
+        async with websockets.connect(address(api, table.players[0]["token"])) as line:
+            while json.loads(await line.recv())["type"] != "board":
+                pass
+            for url in valkey_urls:  # as sealing leaves it; the other shard has nothing of it
+                with Redis.from_url(url) as client:
+                    if client.delete(names.session(table.id)):
+                        client.publish(names.channel(table.id), "state")
+            async with asyncio.timeout(10):
+                await line.wait_closed()
+            return line.close_code or 0
+
+    assert 4404 == asyncio.run(play())
+
+
 def test_a_token_opens_its_own_session_only(api: ApiProcess) -> None:
     """Two sessions show the same question; the answer of one's player moves nothing in the other."""
     mine, theirs = Table(api, "Ada"), Table(api, "Grace")
