@@ -80,8 +80,8 @@ def flink(layout: Layout, after: tuple[str, ...]) -> tuple[Process, Process]:
         "FLINK_CONF_DIR": str(folder / "conf"),
         "FLINK_LOG_DIR": str(layout.home / "logs"),
         "FLINK_PID_DIR": str(folder / "tmp"),
-        # flink-python beside HDFS' jars: brought by each job, its native library would load once and never again.
         "HADOOP_CONF_DIR": str(client_configuration(layout.home / "data" / "hdfs")),
+        # flink-python beside HDFS' jars: brought by each job, its native library would load once and never again.
         "HADOOP_CLASSPATH": f"{layout.jars('hadoop')}/*:{next((home / 'opt').glob('flink-python-*.jar'))}",
         "JAVA_HOME": str(Path(java()).resolve().parents[1]),
         # The Python inside the TaskManager (flink_jobs/submit.py: thread mode) does not find its packages by itself.
