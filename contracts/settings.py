@@ -40,6 +40,8 @@ class Settings:
     data_dir: str = ""
     run_dir: str = ""
     answers_retention_days: int = ANSWERS_RETENTION_DAYS
+    # What `fresh=true` runs before a board is summed, words as in a shell; empty: by schedule alone.
+    ingest_command: str = ""
 
     def to_env(self) -> dict[str, str]:
         """As environment variables, the form in which processes get it."""

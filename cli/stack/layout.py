@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -142,6 +143,9 @@ class Layout:
             data_dir=str(self.home / "data"),
             run_dir=str(self.run),
             answers_retention_days=chosen_settings().answers_retention_days,
+            ingest_command=shlex.join([str(REPOSITORY / "lakeboard"), "job", "ingest_answers"])
+            if full
+            else "",
         )
 
     def environment(self, profile: str) -> dict[str, str]:

@@ -16,9 +16,12 @@ from contracts.errors import BadInput, Retryable
 from contracts.identity import checked_id
 from contracts.periods import zone_of
 from contracts.replies import DEFAULT_K, DEFAULT_M, MAX_K, MAX_M, MAX_USERS, Wanted
+from serving.access.roles import identify
+from serving.access.tokens import IMPORTER
 from serving.documented import documented
 from serving.leaderboards import examples, live_boards, period_boards, planner, publications, settled_boards
 from serving.leaderboards.conditional import reply_to
+from serving.leaderboards.ingesting import Ingest
 from serving.leaderboards.period_boards import AskedBoard, Doors
 from serving.leaderboards.publications import At
 
@@ -56,7 +59,9 @@ AsOf = Annotated[str, Query(description="as it was published at this instant")]
 Explain = Annotated[bool, Query(description="say where it comes from, and what reading took")]
 Fresh = Annotated[
     bool,
-    Query(description="ingest first: refused for what the lake sums, ./lakeboard board … --fresh does it"),
+    Query(
+        description="ingest what Kafka has first, if the lake sums this board: takes a minute and the importer's key"
+    ),
 ]
 IfNoneMatch = Annotated[str, Header(description="ETags that the caller has: 304 if one is still the reply's")]
 
@@ -66,7 +71,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """The turns of range queries and the kept pages are the process' own; the lake's libraries come in the background."""
     app.state.desk = planner.Desk()
     warm_up = asyncio.create_task(settled_boards.warm_up(app.state.connections.settings))
+    app.state.ingest = Ingest(app.state.connections.settings.ingest_command)
     yield
+    await app.state.ingest.end()
     warm_up.cancel()
 
 
@@ -86,12 +93,21 @@ def _wanted(k: int, around: str, m: int, users: str, counting: Counting) -> Want
     return Wanted(k, around, m, listed)
 
 
-def _not_fresh() -> BadInput:
-    return BadInput(
-        "invalid_field",
-        "fresh: an api process does not ingest; an answer from before an ingest would not be fresh",
-        next_step="./lakeboard board … --fresh",
-    )
+def _may_ingest(request: Request) -> None:
+    """A run of Spark is not for everybody who may read a board. Raises BadInput(unauthenticated, forbidden)."""
+    role = identify(request).role
+    if role != IMPORTER:
+        raise BadInput("forbidden", f"fresh: role {role} may not ingest; the importer's key may", status=403)
+
+
+async def _fresh(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """The result of `work`, begun after all that Kafka had when this was asked is in the lake."""
+    try:
+        await request.app.state.ingest.done()
+    except BaseException:
+        work.close()
+        raise
+    return await work
 
 
 def _at(settlement: str, as_of: str) -> At:
@@ -134,9 +150,11 @@ async def leaderboard(
     asked = AskedBoard(Scope.parse(scope), period, start, wanted, at, explain, counting)
     # Only a board that the lake sums may take more than a page's time; others are as fresh as they can be.
     summed = at.past or not counting.users_points
-    if fresh and summed:
-        raise _not_fresh()
+    ingest = fresh and summed
+    if ingest:
+        _may_ingest(request)
     work = period_boards.read(_doors(request), asked)
+    work = _fresh(request, work) if ingest else work
     return reply_to(if_none_match, await (_while_there(request, work) if summed else work))
 
 
@@ -182,13 +200,14 @@ async def any_range(
     if parsed.kind not in ("global", "quiz", "tag"):
         raise period_boards.no_such_board(parsed)
     if fresh:
-        raise _not_fresh()
+        _may_ingest(request)
     doors = _doors(request)
     own_zone = await live_boards.zone_of_scope(doors.connections, parsed)
     read_in = zone_of(zone).key if zone else own_zone
     span = ranges.checked(ranges.parse_bound(from_, read_in), ranges.parse_bound(to, read_in))
     asked = planner.Asked(parsed, own_zone, span, wanted, at, accuracy == "fast", explain, counting)
-    return reply_to(if_none_match, await _while_there(request, _range(doors, asked)))
+    work = _range(doors, asked)
+    return reply_to(if_none_match, await _while_there(request, _fresh(request, work) if fresh else work))
 
 
 async def _range(doors: Doors, asked: planner.Asked) -> dict[str, Any]:

@@ -115,6 +115,11 @@ def test_what_postgres_and_redis_lost_comes_back(stack: WholeStack) -> None:
     fresh = stack.document(*weekly, "--fresh", "--k", "1000", "--json")
     assert [n for (n,) in plays[:1000]] == [entry["points"] for entry in fresh["entries"]]
     assert (len(plays), "lake") == (fresh["participants"], fresh["provenance"]["source"])
+    with stack.client() as http:
+        asked = "/v1/leaderboards/global/weekly/2026-03-30?measure=plays&k=1000&fresh=true"
+        again = http.get(asked, timeout=300).json()
+    assert fresh["entries"] == again["entries"]
+    assert again["provenance"]["as_of"] > fresh["provenance"]["as_of"]
     found = stack.document("rebuild", "postgres", "--json")
     assert (0, len(before) - sum(1 for row in before if row[1] % 3)) == (
         found["differences"],

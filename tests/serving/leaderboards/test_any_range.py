@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 
 from contracts.periods import iso_ms
+from serving.access.tokens import HOST, Identity, sign
 from tests import model
-from tests.serving.api_process import ApiProcess
+from tests.serving.api_process import IMPORTER_KEY, JWT_KEY, ApiProcess
 from tests.serving.recorded import Recorded
 from tests.serving.relay_stack import arrivals, wait_until
 from tests.small_lake import SmallLake
@@ -235,7 +236,12 @@ def test_what_a_range_cannot_be(api: ApiProcess, record: Recorded) -> None:
         ("", {"from": "2024-04-01", "to": "2024-04-02"}),
         ("/daily/current", {"measure": "plays"}),
     ):
-        stale = httpx.get(f"{api.url}/v1/leaderboards/global{where}", params={**more, "fresh": True})
+        address, params = f"{api.url}/v1/leaderboards/global{where}", {**more, "fresh": True}
+        assert 401 == httpx.get(address, params=params).status_code
+        by_host = {"Authorization": f"Bearer {sign(Identity('h', HOST), JWT_KEY)}"}
+        assert 403 == httpx.get(address, params=params, headers=by_host).status_code
+        # This api was given no command that ingests.
+        stale = httpx.get(address, params=params, headers={"X-API-Key": IMPORTER_KEY})
         assert (422, "./lakeboard board … --fresh") == (stale.status_code, stale.json()["next_step"])
     ever = httpx.get(f"{api.url}/v1/leaderboards/global/all_time/current", params={"measure": "plays"})
     assert (422, "unknown_period") == (ever.status_code, ever.json()["code"])
