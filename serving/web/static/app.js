@@ -21,6 +21,13 @@ function notFound() {
     el("a", { class: "button primary", href: "/#/", text: T.notFound.back }))], { title: T.notFound.title });
 }
 
+// A screen's module could not be loaded.
+function offline() {
+  show([el("section", { class: "card narrow" }, el("h1", { text: T.problems.offline }),
+    el("p", { text: T.problems.offlineDetail }), el("a", { class: "button primary", href: "/", text: T.notFound.back }))],
+  { title: T.problems.offline });
+}
+
 // An address is #/screen/argument?name=value.
 async function route(first = false) {
   const mine = ++shown;
@@ -35,7 +42,7 @@ async function route(first = false) {
   $("nav").replaceChildren(...NAV.map(([to, text]) =>
     el("a", { href: `/#/${to}`, text, "aria-current": to === name ? "page" : null })));
   if (!Object.hasOwn(SCREENS, name)) return notFound();
-  const screen = await SCREENS[name]();
+  const screen = await SCREENS[name]().catch(() => offline);
   // Somebody may have gone on while the module came.
   if (mine === shown) leave = screen(decodeURIComponent(argument), new URLSearchParams(query), first) || null;
   return undefined;

@@ -149,7 +149,8 @@ function when(reply, asked) {
 function draw(reply, asked, around) {
   const scope = $("scope").selectedOptions[0].textContent;
   const near = reply.around.length > 0;
-  const name = reply.me ? reply.me.name || reply.me.user_id : asked.around;
+  const here = players().find((one) => one.user_id === asked.around);
+  const name = (reply.me && reply.me.name) || (here && here.name) || asked.around;
   $("board").replaceChildren(
     el("h2", { text: T.boards.caption(scope, when(reply, asked)) }),
     el("p", { class: "muted", id: "participants", text: T.boards.participants(reply.participants) }),

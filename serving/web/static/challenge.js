@@ -73,7 +73,7 @@ export function challengerView(game) {
     const review = el("ol", { class: "review" });
     show([el("section", { class: "card narrow centre" }, el("h1", { text: T.challenge.closed }),
       el("p", { id: "place", class: "place" }), el("div", { id: "final" }, finalBoard(game.board, me.user_id)),
-      el("p", { class: "actions" }, el("a", { class: "button primary", href: "/#/", text: T.ended.again }))]),
+      el("p", { class: "actions" }, el("a", { class: "button primary", href: "/#/", text: T.ended.again }))),
     el("section", { class: "card narrow" }, el("h2", { text: T.challenge.review }), review)], { title: T.challenge.closed });
     drawBoard();
     try {
@@ -140,7 +140,9 @@ export function challengeHostView(game) {
     const share = el("input", { id: "link", readonly: true, value: link, "aria-label": T.challenge.link });
     const copy = button(T.challenge.copy, async () => {
       share.select();
-      await navigator.clipboard.writeText(link).catch(() => document.execCommand("copy")); // no clipboard on plain HTTP
+      // Over plain HTTP, as on a local network, a page has no clipboard but this old way.
+      if (navigator.clipboard) await navigator.clipboard.writeText(link);
+      else document.execCommand("copy");
       copy.textContent = T.challenge.copied;
     });
     show([

@@ -184,7 +184,7 @@ export const T = {
     points: "Points",
     reached: "Reached",
     empty: "Nobody is on this board yet.",
-    participants: (n) => plural(n, "player is", "players are") + " on this board.",
+    participants: (n) => `${plural(n, "player is", "players are")} on this board.`,
     neighbours: "Around",
     notHere: (who) => `${who} is not on this board.`,
     from_to: (from, to) => `${from} – ${to}`,

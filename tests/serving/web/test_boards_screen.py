@@ -105,6 +105,8 @@ def test_around_me_where_this_browser_has_played(browser: Browser, api: ApiProce
         {"user_id": player["user_id"], "name": player["name"]},
     )
     page.get_by_role("link", name="Leaderboards").click()
+    expect(page.locator("#scope")).to_contain_text("First words")
+    page.locator("#scope").select_option(f"quiz:{QUIZ}")
     page.get_by_role("button", name="Around me (Noor)").click()
     expect(page.get_by_role("heading", name="Around Noor")).to_be_visible()
     expect(page.locator("tr.me").first).to_contain_text("Noor")
