@@ -1,7 +1,7 @@
 // Getting into a game: by PIN, by a challenge's link, or back into a seat that this browser had.
 
 import { $, button, el, field, form, show } from "./dom.js";
-import { call, rememberPlayer, seats, takeSeat } from "./net.js";
+import { Problem, call, rememberPlayer, seats, takeSeat } from "./net.js";
 import { T } from "./texts.js";
 
 function enter(me) {
@@ -10,6 +10,19 @@ function enter(me) {
   // Without ?pin=…: a reload then comes back into the game, not to the door.
   history.replaceState(null, "", "/#/game");
   dispatchEvent(new HashChangeEvent("hashchange"));
+}
+
+// What was typed; a PIN or a name that cannot be one is told before the server is asked.
+function typedName() {
+  const name = $("name").value.trim();
+  if (!name) throw new Problem(0, { title: T.join.nameMissing });
+  return name;
+}
+
+function typedPin() {
+  const pin = $("pin").value.replace(/\s/g, "");
+  if (!/^[0-9]{6}$/.test(pin)) throw new Problem(0, { title: T.join.pinWrong });
+  return pin;
 }
 
 function nameInput() {
@@ -35,7 +48,7 @@ export function joinScreen(_argument, _query, first) {
       field(T.join.name, nameInput(), T.join.nameHint),
       el("button", { class: "primary big", type: "submit", text: T.join.go }),
     ], async () => {
-      enter(await call("/v1/join", { body: { pin: $("pin").value.replace(/\s/g, ""), name: $("name").value.trim() } }));
+      enter(await call("/v1/join", { body: { pin: typedPin(), name: typedName() } }));
     }));
   show([wayBack(known), card, pin ? null : el("p", { class: "aside" }, `${T.join.hostLead} `,
     el("a", { href: "/#/host", text: T.join.hostGo }))], { title: T.join.title, focus: !first });
@@ -52,7 +65,7 @@ export function challengeDoor(sessionId, _query, first) {
       field(T.join.name, nameInput(), T.join.nameHint),
       el("button", { class: "primary big", type: "submit", text: T.join.go }),
     ], async () => {
-      enter(await call(`/v1/sessions/${encodeURIComponent(sessionId)}/join`, { body: { name: $("name").value.trim() } }));
+      enter(await call(`/v1/sessions/${encodeURIComponent(sessionId)}/join`, { body: { name: typedName() } }));
     }));
   show([wayBack(known), card], { title: T.challenge.join(""), focus: !first });
   call(`/v1/sessions/${encodeURIComponent(sessionId)}`).then(({ title, current }) => {

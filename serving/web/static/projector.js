@@ -43,7 +43,7 @@ export function hostView(game) {
     const others = [
       PAUSABLE.includes(type) && button(T.lead.pause, () => move("pause")),
       type === "question" && button(T.lead.skip, () => move("skip")),
-      button(locked ? T.lead.unlock : T.lead.lock, () => move(locked ? "unlock" : "lock")),
+      type !== "podium" && button(locked ? T.lead.unlock : T.lead.lock, () => move(locked ? "unlock" : "lock")),
       button(T.lead.players, () => playersDialog(game)),
       button(T.lead.full, () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen())),
       type !== "podium" && button(T.lead.end, () => sureDialog(T.lead.sure, T.lead.end, () => move("end")), "quiet"),

@@ -65,7 +65,7 @@ function question(row) {
   ].filter(Boolean);
   const bar = el("span", { class: "share", "aria-hidden": "true" });
   bar.style.setProperty("--part", row.share_right || 0);
-  return el("li", { "data-question": row.question_id },
+  return el("li", { "data-question": row.question_id, class: row.answered ? null : "unanswered" },
     el("div", { class: "head" }, el("span", { class: "muted", text: T.report.number(row.number) }),
       el("strong", { class: "percent", text: row.share_right === null ? "–" : share(row.share_right) })),
     el("p", { class: "asked", text: row.prompt }), bar,
@@ -77,10 +77,10 @@ function players(rows) {
   const column = (text, kind) => el("th", { scope: "col", class: kind, text });
   return el("table", { id: "players", class: "board" },
     el("thead", {}, el("tr", {}, column(T.report.place), column(T.report.name), column(T.report.right, "number"),
-      column(T.report.answers, "number"), column(T.report.points, "number"))),
+      column(T.report.answers, "number wide-only"), column(T.report.points, "number"))),
     el("tbody", {}, rows.map((row) => el("tr", { "data-user": row.user_id },
       el("td", {}, el("span", { class: `rank rank-${row.rank}`, text: row.rank === null ? "–" : row.rank })),
       el("th", { scope: "row" }, row.name || row.user_id, row.removed ? el("span", { class: "hint", text: T.report.removed }) : null),
-      el("td", { class: "number", text: row.right }), el("td", { class: "number", text: row.answered }),
+      el("td", { class: "number", text: row.right }), el("td", { class: "number wide-only", text: row.answered }),
       el("td", { class: "number points", text: number(row.points) })))));
 }

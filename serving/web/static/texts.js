@@ -7,7 +7,7 @@ export const ordinal = (n) => {
   return `${n.toLocaleString("en")}${end}`;
 };
 export const number = (n) => n.toLocaleString("en");
-export const share = (x) => `${Math.round(100 * x)} %`;
+export const share = (x) => `${Math.round(100 * x)}\u00a0%`;
 export const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
 export const pinShown = (pin) => `${pin.slice(0, 3)} ${pin.slice(3)}`;
 const clock = (date) => date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
@@ -34,6 +34,8 @@ export const T = {
     pin: "Game PIN",
     name: "Your name",
     nameHint: "Everybody in the game sees it.",
+    pinWrong: "A PIN has six digits.",
+    nameMissing: "Write your name first.",
     go: "Join",
     back: (name) => `Go on as ${name}`,
     backLead: (title) => `You are in “${title}” already.`,
