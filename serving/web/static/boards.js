@@ -3,7 +3,7 @@
 
 import { $, announce, button, el, field, form, problem, show } from "./dom.js";
 import { Problem, call, players } from "./net.js";
-import { T, moment, number, provenanceWords } from "./texts.js";
+import { T, number, provenanceWords, shortMoment } from "./texts.js";
 
 const SPANS = ["daily", "weekly", "monthly", "all_time", "range"];
 const TOPS = [10, 25, 50, 100];
@@ -82,6 +82,10 @@ export function boardsScreen(_argument, query, first) {
     try {
       const reply = await call(addressOf(asked));
       for (const entry of [...reply.entries, ...reply.around]) if (entry.name) known.set(entry.name.toLowerCase(), entry.user_id);
+      if (reply.me && reply.me.name) {
+        known.set(reply.me.name.toLowerCase(), asked.around);
+        $("around").value = reply.me.name; // nobody reads an id
+      }
       draw(reply, asked, around);
       if (told) announce(`${T.boards.participants(reply.participants)} ${provenanceWords(reply.provenance)[0]}`);
     } catch (error) {
@@ -96,7 +100,7 @@ export function boardsScreen(_argument, query, first) {
     return look();
   }
 
-  show([
+  show([el("div", { class: "split" },
     el("section", { class: "card filters" }, el("h1", { text: T.boards.title }), el("p", { class: "muted", text: T.boards.lead }),
       form("ask", [
         el("div", { class: "pair" },
@@ -111,7 +115,7 @@ export function boardsScreen(_argument, query, first) {
           me ? button(T.boards.me(me.name), () => around(me.user_id)) : null),
       ], () => look())),
     result,
-  ], { title: T.boards.title, focus: !first });
+  )], { title: T.boards.title, focus: !first, wide: true });
   $("ask").addEventListener("change", fit);
   fit();
   call("/v1/quizzes").then(({ quizzes }) => {
@@ -136,7 +140,7 @@ function table(entries, me, around) {
         el("th", { scope: "row" }, el("button", { type: "button", class: "link", text: name,
           "aria-label": T.boards.aroundRow(name), onclick: () => around(entry.user_id) })),
         el("td", { class: "number points", text: number(entry.points) }),
-        el("td", { class: "number wide-only", text: entry.reached_at ? moment(new Date(entry.reached_at)) : "–" }));
+        el("td", { class: "number wide-only", text: entry.reached_at ? shortMoment(entry.reached_at) : "–" }));
     })));
 }
 

@@ -14,7 +14,8 @@ const clock = (date) => date.toLocaleTimeString("en-GB", { hour: "2-digit", minu
 const day = (date) => date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
 export const moment = (date) => `${day(date)}, ${clock(date)}`;
 const sameDay = (a, b) => a.toDateString() === b.toDateString();
-const shortMoment = (text) => {
+// An instant as it is written in a reply: today's without its day.
+export const shortMoment = (text) => {
   const date = new Date(text);
   return sameDay(date, new Date()) ? clock(date) : moment(date);
 };

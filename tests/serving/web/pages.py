@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +107,17 @@ def join(page: Page, name: str) -> dict[str, Any]:
 
 
 class Robot:
-    """A player over HTTP, who fills the room; connected, but it does not read: after the lobby its line may go."""
+    """A player over HTTP, who fills the room; connected in the lobby."""
 
     def __init__(self, url: str, pin: str, name: str) -> None:
         self.client = httpx.Client(base_url=url, timeout=10)
         self.seat = self.client.post("/v1/join", json={"pin": pin, "name": name}).raise_for_status().json()
         address = f"{url.replace('http', 'ws')}/v1/live?token={self.seat['token']}"
-        self.line = connect(address, subprotocols=[Subprotocol("live.v1")])
+        self._line = ExitStack()
+        self._line.enter_context(connect(address, subprotocols=[Subprotocol("live.v1")]))
+
+    def hang_up(self) -> None:
+        self._line.close()
 
     def answer(self, question: dict[str, Any], choice: str) -> None:
         self.client.post(

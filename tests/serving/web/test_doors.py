@@ -27,6 +27,8 @@ from tests.serving.web.pages import (
 )
 
 pytestmark = pytest.mark.browser
+# What a player types is text, on every screen.
+NAME = "<b>Ada</b>"
 
 
 def test_a_challenge_by_its_link(browser: Browser, api: ApiProcess) -> None:
@@ -107,7 +109,7 @@ def give_time(valkey_urls: list[str], session_id: str) -> None:
 def test_a_wrong_pin_and_a_removed_player_are_told(browser: Browser, api: ApiProcess) -> None:
     page = page_of(context_of(browser, PHONE), api.url, Complaints())
     page.get_by_label("Game PIN").fill("12")
-    page.get_by_label("Your name").fill("Ada")
+    page.get_by_label("Your name").fill(NAME)
     page.get_by_role("button", name="Join", exact=True).click()
     expect(page.locator("#join-error")).to_have_text("A PIN has six digits.")
     page.get_by_label("Game PIN").fill("000 000")
@@ -117,13 +119,14 @@ def test_a_wrong_pin_and_a_removed_player_are_told(browser: Browser, api: ApiPro
     host = page_of(context_of(browser, PROJECTOR), api.url, Complaints())
     page.get_by_label("Game PIN").fill(host_game(host)["pin"])
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="You are in, Ada!")).to_be_visible()
-    assert seat_of(page)["name"] == "Ada"
+    expect(page.get_by_role("heading", name=f"You are in, {NAME}!")).to_be_visible()
+    assert seat_of(page)["name"] == NAME
+    expect(host.locator("#names")).to_have_text(NAME)
     host.get_by_role("button", name="Players").click()
-    host.get_by_role("button", name="Remove: Ada").click()
+    host.get_by_role("button", name=f"Remove: {NAME}").click()
     expect(page.get_by_role("heading", name="The host has removed you from this game.")).to_be_visible()
     assert_accessible(page, "removed_phone")
-    expect(host.get_by_role("button", name="Let in again: Ada")).to_be_visible()
+    expect(host.get_by_role("button", name=f"Let in again: {NAME}")).to_be_visible()
 
 
 def test_the_page_allows_no_inline_script_or_style(api: ApiProcess) -> None:
