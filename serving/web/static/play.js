@@ -57,6 +57,7 @@ export function playerView(game) {
   const { me } = game;
   let shown = null;
   let screen = null;
+  let placeTold = null;
 
   function once(key, build) {
     if (shown === key) return;
@@ -148,6 +149,9 @@ export function playerView(game) {
     if (place && rank) {
       place.textContent = shown === "standings" ? T.standings.place(rank, game.board.participants)
         : T.podium.yours(rank, points);
+      // Once a screen: the heading has the focus, and the place is what one wants to hear.
+      if (placeTold !== `${shown} ${game.epoch}`) announce(place.textContent);
+      placeTold = `${shown} ${game.epoch}`;
     }
     if (shown === "standings") $("standings").replaceWith(standings(game.board, { me: me.user_id, before: game.before }));
     if ((shown === "podium" || shown === "ended") && place) $("final").replaceChildren(finalBoard(game.board, me.user_id));

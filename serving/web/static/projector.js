@@ -49,6 +49,8 @@ export function hostView(game) {
       type !== "podium" && button(T.lead.end, () => sureDialog(T.lead.sure, T.lead.end, () => move("end")), "quiet"),
     ];
     const primary = Object.assign(button(next[0], () => move(next[1]), "primary"), { id: "next" });
+    primary.setAttribute("aria-keyshortcuts", "ArrowRight");
+    primary.title = T.lead.keys;
     $("bar").replaceChildren(...others.filter(Boolean), primary);
     if (had === "next") primary.focus();
   }
@@ -56,7 +58,7 @@ export function hostView(game) {
   function stage(title, ...children) {
     show([el("section", { class: "stage" }, children),
       el("div", { class: "lead" }, el("p", { id: "lead-error", class: "error", role: "alert" }),
-        el("div", { id: "bar", class: "bar", role: "toolbar", "aria-label": T.lead.bar }))], { title, wide: true });
+        el("div", { id: "bar", class: "bar", role: "group", "aria-label": T.lead.bar }))], { title, wide: true });
   }
 
   const phases = {

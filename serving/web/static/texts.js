@@ -144,7 +144,7 @@ export const T = {
     away: "away",
     removed: "removed",
     sure: "End the game for everybody?",
-    keys: "→ goes on",
+    keys: "The → key goes on too",
   },
   challenge: {
     join: (title) => `Challenge: ${title}`,

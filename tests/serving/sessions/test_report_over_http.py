@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import psycopg
 import pytest
 from redis import Redis
@@ -120,6 +121,15 @@ def test_the_report_while_it_runs_and_after_its_end(api: ApiProcess, valkey_urls
     reply = get_report(table, format="csv").raise_for_status()
     rows = list(csv.DictReader(io.StringIO(reply.content.decode("utf-8-sig"), newline="")))
     assert [row["question_id"] for row in document["questions"]] == [row["question_id"] for row in rows]
+
+
+def test_a_hosts_token_opens_the_report_for_a_month(api: ApiProcess) -> None:
+    table = Table(api, "Ada")
+    host, player = (
+        jwt.decode(token, options={"verify_signature": False})
+        for token in (table.session["token"], table.players[0]["token"])
+    )
+    assert 31 * 86_400 == host["exp"] - host["iat"] and 86_400 == player["exp"] - player["iat"]
 
 
 def test_it_is_the_hosts_alone(api: ApiProcess) -> None:

@@ -20,8 +20,9 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Ends with its module: Playwright has an event loop running meanwhile, which other tests' own ones cannot join."""
     program = os.environ.get("LAKEBOARD_CHROMIUM")
     assert program, f"no Chromium: run ./lakeboard test browser, or: {MEND}"
     with sync_playwright() as playwright:

@@ -130,6 +130,9 @@ def first_question(room: Room, robots: list[Robot]) -> None:
     expect(grace.locator("#result")).to_contain_text("Not this time")
     expect(host.locator("#answered")).to_have_text("Everybody has answered")
     assert_accessible(ada, "answered_phone")
+    host.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    assert_accessible(host, "question_host_on_a_phone")
+    host.set_viewport_size(PROJECTOR)  # type: ignore[arg-type]
     room.next()
     expect(grace.locator("#choices .wrong.chosen")).to_contain_text("your answer")
     expect(grace.locator("#choices .right")).to_contain_text("right answer")
