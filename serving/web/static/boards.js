@@ -127,8 +127,8 @@ export function boardsScreen(_argument, query, first) {
     .finally(() => look(false));
 }
 
-function table(entries, me, around) {
-  return el("table", { class: "board" },
+function table(label, entries, me, around) {
+  return el("table", { class: "board", "aria-label": label },
     el("thead", {}, el("tr", {}, el("th", { scope: "col", text: T.boards.rank }), el("th", { scope: "col", text: T.boards.player }),
       el("th", { scope: "col", class: "number", text: T.boards.points }),
       el("th", { scope: "col", class: "number wide-only", text: T.boards.reached }))),
@@ -145,8 +145,8 @@ function table(entries, me, around) {
 
 // A board's span in words: the days it has, both included.
 function when(reply, asked) {
-  if (asked.span !== "range") return `${T.boards.spans[asked.span]}, ${reply.start === "1970-01-01" ? "" : reply.start}`.replace(/, $/, "");
-  return T.boards.from_to(asked.from, asked.to);
+  if (asked.span !== "range") return T.boards.when[asked.span](new Date(reply.start));
+  return T.boards.from_to(new Date(asked.from), new Date(asked.to));
 }
 
 function draw(reply, asked, around) {
@@ -154,12 +154,14 @@ function draw(reply, asked, around) {
   const near = reply.around.length > 0;
   const here = players().find((one) => one.user_id === asked.around);
   const name = (reply.me && reply.me.name) || (here && here.name) || asked.around;
+  const title = T.boards.caption(scope, when(reply, asked));
+  const nearTitle = `${T.boards.neighbours} ${name}`;
   $("board").replaceChildren(
-    el("h2", { text: T.boards.caption(scope, when(reply, asked)) }),
+    el("h2", { text: title }),
     el("p", { class: "muted", id: "participants", text: T.boards.participants(reply.participants) }),
-    reply.entries.length ? table(reply.entries, asked.around, around) : el("p", { class: "empty", text: T.boards.empty }),
-    ...(asked.around ? [el("h2", { text: `${T.boards.neighbours} ${name}` }),
-      near ? table(reply.around, asked.around, around) : el("p", { class: "empty", text: T.boards.notHere(name) })] : []),
     el("aside", { class: "provenance", "aria-label": T.provenance.title }, el("h3", { text: T.provenance.title }),
-      el("ul", { id: "provenance" }, provenanceWords(reply.provenance).map((text) => el("li", { text })))));
+      el("ul", { id: "provenance" }, provenanceWords(reply.provenance).map((text) => el("li", { text })))),
+    reply.entries.length ? table(title, reply.entries, asked.around, around) : el("p", { class: "empty", text: T.boards.empty }),
+    ...(asked.around ? [el("h2", { text: nearTitle }),
+      near ? table(nearTitle, reply.around, asked.around, around) : el("p", { class: "empty", text: T.boards.notHere(name) })] : []));
 }

@@ -11,8 +11,10 @@ export const share = (x) => `${Math.round(100 * x)}\u00a0%`;
 export const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
 export const pinShown = (pin) => `${pin.slice(0, 3)} ${pin.slice(3)}`;
 const clock = (date) => date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const day = (date) => date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
-export const moment = (date) => `${day(date)}, ${clock(date)}`;
+// A day of a board is a date; an instant is shown in the reader’s own zone.
+const day = (date) => date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+const localDay = (date) => date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
+export const moment = (date) => `${localDay(date)}, ${clock(date)}`;
 const sameDay = (a, b) => a.toDateString() === b.toDateString();
 // An instant as it is written in a reply: today's without its day.
 export const shortMoment = (text) => {
@@ -76,7 +78,6 @@ export const T = {
     seconds: (n) => `${n} s`,
     answered: (n, of) => `${n} of ${of} answered`,
     everybody: "Everybody has answered",
-    choice: (letter, text) => `${letter}: ${text}`,
     keys: "Keys 1 to 4 answer too.",
     sent: "Sent …",
     moment: "One moment …",
@@ -190,8 +191,13 @@ export const T = {
     participants: (n) => `${plural(n, "player is", "players are")} on this board.`,
     neighbours: "Around",
     notHere: (who) => `${who} is not on this board.`,
-    from_to: (from, to) => `${from} – ${to}`,
-    loading: "Looking …",
+    when: {
+      daily: (start) => day(start),
+      weekly: (start) => `week from ${day(start)}`,
+      monthly: (start) => start.toLocaleDateString("en-GB", { month: "long", year: "numeric", timeZone: "UTC" }),
+      all_time: () => "all time",
+    },
+    from_to: (from, to) => `${day(from)} – ${day(to)}`,
     aroundRow: (name) => `Show around ${name}`,
     caption: (scope, when) => `${scope}, ${when}`,
   },
