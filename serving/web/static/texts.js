@@ -174,7 +174,7 @@ export const T = {
     span: "Time",
     spans: { daily: "Day", weekly: "Week", monthly: "Month", all_time: "All time", range: "Any range" },
     on: "Day in it",
-    onHint: "Empty: now",
+    onHint: "Leave it empty for the one that runs now",
     from: "From",
     to: "To, that day included",
     top: "Rows",
