@@ -90,8 +90,9 @@ export function challengerView(game) {
     const [rank, points] = mine ? [mine.rank, mine.points] : game.result ? [game.result.rank, game.result.total] : [null, 0];
     $("who").textContent = points ? `${me.name} · ${number(points)}` : me.name;
     if ($("place") && rank && game.board) $("place").textContent = T.standings.place(rank, game.board.participants);
-    if (shown === "finished") $("standings").replaceWith(standings(game.board, { me: me.user_id }));
-    if (shown === "ended") $("final").replaceChildren(finalBoard(game.board, me.user_id));
+    const rows = game.rowsChanged(shown);
+    if (shown === "finished" && rows) $("standings").replaceWith(standings(game.board, { me: me.user_id }));
+    if (shown === "ended" && rows) $("final").replaceChildren(finalBoard(game.board, me.user_id));
   }
 
   return {
@@ -173,7 +174,7 @@ export function challengeHostView(game) {
   function board() {
     if (!game.board || !$("participants")) return;
     $("participants").textContent = T.lobby.players(game.board.participants);
-    $("standings").replaceWith(standings(game.board));
+    if (game.rowsChanged(shown)) $("standings").replaceWith(standings(game.board));
   }
 
   return { phase: draw, board };

@@ -23,7 +23,7 @@ function viewOf(me) {
 class Game {
   constructor(me) {
     Object.assign(this, { me, phase: null, board: null, question: null, chosen: null, pending: null, result: null,
-      before: new Map(), epoch: null, last: null, view: {} });
+      before: new Map(), epoch: null, last: null, view: {}, drawn: null });
   }
 
   start(view) {
@@ -99,6 +99,15 @@ class Game {
   // ms that the open question has left, by the server's clock.
   leftMs() {
     return this.question.deadline_us / 1000 - this.live.now();
+  }
+
+  // Whether the rows are to be drawn (again) on a screen: a push that only says who is connected would start their
+  // animation anew.
+  rowsChanged(screen) {
+    const key = JSON.stringify([screen, this.board && this.board.entries]);
+    const changed = key !== this.drawn;
+    this.drawn = key;
+    return changed;
   }
 
   mine() {

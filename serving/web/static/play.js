@@ -153,8 +153,9 @@ export function playerView(game) {
       if (placeTold !== `${shown} ${game.epoch}`) announce(place.textContent);
       placeTold = `${shown} ${game.epoch}`;
     }
-    if (shown === "standings") $("standings").replaceWith(standings(game.board, { me: me.user_id, before: game.before }));
-    if ((shown === "podium" || shown === "ended") && place) $("final").replaceChildren(finalBoard(game.board, me.user_id));
+    const rows = game.rowsChanged(shown);
+    if (shown === "standings" && rows) $("standings").replaceWith(standings(game.board, { me: me.user_id, before: game.before }));
+    if ((shown === "podium" || shown === "ended") && rows) $("final").replaceChildren(finalBoard(game.board, me.user_id));
   }
 
   return {

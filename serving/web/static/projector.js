@@ -8,6 +8,9 @@ import { T, pinShown } from "./texts.js";
 
 // Names shown in the lobby; the rest is counted.
 const NAMES = 48;
+// Pauses between two readings of the names, for a class and for more than MANY.
+const NAMES_EVERY_MS = [700, 5000];
+const MANY = 200;
 const PAUSABLE = ["question", "reveal", "standings"];
 
 export function hostView(game) {
@@ -15,6 +18,8 @@ export function hostView(game) {
   const path = `/v1/sessions/${me.session_id}`;
   let shown = null;
   let clock = null;
+  let namesDue = null;
+  let namesAt = 0;
 
   function once(key, build) {
     if (shown === key) return;
@@ -139,7 +144,19 @@ export function hostView(game) {
     } catch { /* the answer is shown all the same */ }
   }
 
-  async function drawNames() {
+  // While a class pours in boards come four times a second; the list of names is asked for less often.
+  function drawNames() {
+    if (namesDue) return;
+    const wait = game.board && game.board.participants > MANY ? NAMES_EVERY_MS[1] : NAMES_EVERY_MS[0];
+    namesDue = setTimeout(() => {
+      namesDue = null;
+      readNames();
+    }, Math.max(0, namesAt + wait - Date.now()));
+  }
+
+  async function readNames() {
+    namesAt = Date.now();
+    if (!$("names")) return;
     const { players } = await call(`${path}/players`, { token: me.token }).catch(() => ({ players: [] }));
     const list = $("names");
     if (!list) return;
@@ -157,8 +174,9 @@ export function hostView(game) {
     if (count && shown === "lobby") count.textContent = phase.locked ? `${T.lobby.players(n)} · ${T.lobby.locked}` : T.lobby.players(n);
     else if (count) count.textContent = T.standings.players(n);
     if (shown === "lobby") drawNames();
-    if (shown === "standings") $("standings").replaceWith(standings(board, { before: game.before }));
-    if (shown === "podium" || shown === "ended") $("final").replaceChildren(finalBoard(board));
+    const rows = game.rowsChanged(shown);
+    if (shown === "standings" && rows) $("standings").replaceWith(standings(board, { before: game.before }));
+    if ((shown === "podium" || shown === "ended") && rows) $("final").replaceChildren(finalBoard(board));
     const answered = $("answered");
     if (answered) {
       const got = Math.min(board.answered, n);
@@ -170,6 +188,7 @@ export function hostView(game) {
   }
 
   return {
+    leave: () => clearTimeout(namesDue),
     phase(message) {
       $("who").textContent = message.type === "lobby" ? "" : `PIN ${pinShown(message.pin)}`;
       if (phases[message.type]) phases[message.type](message);
