@@ -27,6 +27,9 @@ HEADER_SEQ = "seq"
 # Advisory lock in Postgres (CRC-32 of the name) of whoever moves answers between history and the lake.
 ARCHIVE_LOCK = "lakeboard.lake.archive"
 
+# Before the keys of rate limits in Redis.
+LIMITS = "limits"
+
 CATALOG = "lake"
 NAMESPACE = "lakeboard"
 

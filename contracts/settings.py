@@ -6,6 +6,7 @@ means the system is not part of this profile.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -42,6 +43,15 @@ class Settings:
     answers_retention_days: int = ANSWERS_RETENTION_DAYS
     # What `fresh=true` runs before a board is summed, words as in a shell; empty: by schedule alone.
     ingest_command: str = ""
+    # How often, in the notation of the library `limits`; empty: unbounded. By address: joins (two hundred phones behind one
+    # address within ten seconds are a school; a stadium raises it) and openings of sessions. By user: HTTP requests of a
+    # game, messages on a socket.
+    limit_joins: str = "300/10 seconds;2000/hour"
+    limit_openings: str = "60/minute;600/hour"
+    limit_requests: str = "200/10 seconds"
+    limit_messages: str = "100/10 seconds"
+    # Networks (CIDR) whose requests the gateway takes; none named: all.
+    allowed_networks: tuple[str, ...] = ()
 
     def to_env(self) -> dict[str, str]:
         """As environment variables, the form in which processes get it."""
@@ -74,7 +84,7 @@ def with_password(url: str, password: str) -> str:
 def _parse(name: str, default: Any, raw: Any) -> Any:
     if isinstance(default, tuple):
         items = [item.strip() for item in raw.split(",")] if isinstance(raw, str) else list(raw)
-        kind = type(default[0])
+        kind = type(default[0]) if default else str
         try:
             return tuple(kind(item) for item in items if str(item))
         except ValueError as error:
@@ -106,4 +116,11 @@ def from_mapping(env: Mapping[str, str], file: Mapping[str, Any] | None = None) 
     settings = Settings(**values)
     if settings.profile not in ("live", "full"):
         raise BadInput("invalid_field", f"profile {settings.profile!r} is neither live nor full")
+    for network in settings.allowed_networks:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError as error:
+            raise BadInput(
+                "invalid_field", f"setting allowed_networks: {network!r} is no network such as 192.0.2.0/24"
+            ) from error
     return settings

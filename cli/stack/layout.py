@@ -13,16 +13,25 @@ from functools import cached_property
 from pathlib import Path
 
 from cli.stack.postgres import url_of
+from cli.stack.scale import MOST, read_scale
 from contracts.errors import BadInput
 from contracts.settings import Settings, from_mapping
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SECRETS = ("jwt_key", "importer_key", "postgres_password", "airflow_password")
+# Settings that a person chooses; all others follow from the layout.
+CHOSEN = (
+    "answers_retention_days",
+    "limit_joins",
+    "limit_openings",
+    "limit_requests",
+    "limit_messages",
+    "allowed_networks",
+)
 PORTS = {
     "web": 8080,
     "traefik": 8081,
-    "api_1": 8101,
-    "api_2": 8102,
+    **{f"api_{number}": 8100 + number for number in range(1, MOST + 1)},
     "valkey_1": 6401,
     "valkey_2": 6402,
     "postgres": 6432,
@@ -116,7 +125,7 @@ class Layout:
 
     def settings(self, profile: str) -> Settings:
         """The settings that every process of ours gets; a system outside the profile has an empty URL."""
-        full = profile == "full"
+        full, chosen = profile == "full", chosen_settings()
         hdfs = f"hdfs://127.0.0.1:{self.port('namenode')}"
 
         def http(door: str) -> str:
@@ -137,12 +146,14 @@ class Layout:
             flink_rest_url=http("flink") if full else "",
             airflow_url=http("airflow") if full else "",
             public_url=http("web"),
-            api_ports=(self.port("api_1"), self.port("api_2")),
+            api_ports=tuple(
+                self.port(f"api_{number}") for number in range(1, read_scale(self.run).count + 1)
+            ),
             secrets_dir=str(self.home / "secrets"),
             cache_dir=str(self.cache),
             data_dir=str(self.home / "data"),
             run_dir=str(self.run),
-            answers_retention_days=chosen_settings().answers_retention_days,
+            **{name: getattr(chosen, name) for name in CHOSEN},
             ingest_command=shlex.join([str(REPOSITORY / "lakeboard"), "job", "ingest_answers"])
             if full
             else "",

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -29,6 +30,7 @@ class ApiProcess:
         postgres_url: str,
         lake_warehouse: str = "",
         port: int = 0,
+        **more: Any,
     ) -> None:
         secrets = folder / "secrets"
         secrets.mkdir(parents=True, exist_ok=True)
@@ -46,6 +48,8 @@ class ApiProcess:
             secrets_dir=str(secrets),
             public_url=self.url,
             run_dir=str(folder / "run"),
+            # Tests come from one address, and share the shards that count.
+            **{"limit_joins": "", "limit_openings": "", **more},
         )
         with self.log.open("ab") as log:
             self.child = subprocess.Popen(
