@@ -24,6 +24,7 @@ from serving import health, problems
 from serving.access.limits import Limits
 from serving.connections import Connections
 from serving.ending import end_tasks
+from serving.leaderboards.lean import LeanBoards
 from serving.live.wire import LiveProtocol
 from serving.metrics import RequestMetrics
 
@@ -99,6 +100,7 @@ def create_app(environment: Mapping[str, str], name: str = "api") -> FastAPI:
         app.include_router(room.router)
     app.add_middleware(problems.BodyLimit)
     app.add_middleware(RequestMetrics)
+    app.add_middleware(LeanBoards)
     return app
 
 
