@@ -152,6 +152,11 @@ def duplicate_field(question_id: str, user_id: str) -> str:
     return f"{question_id}:{user_id}"
 
 
+def answer_detail(elapsed_ms: int, choice: str | None) -> str:
+    """What the value of a live answer's duplicate key ends with: time taken, and the choice if one is known."""
+    return f"{elapsed_ms}|{'' if choice is None else choice}"
+
+
 def channel(session_id: str) -> str:
     """Pub/sub channel on which a session's changes are told."""
     return f"session:{session_id}:changed"

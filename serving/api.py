@@ -33,6 +33,7 @@ ROOMS = (
     "serving.quizzes.routes",
     "serving.sessions.routes",
     "serving.sessions.host_routes",
+    "serving.sessions.report_routes",
     "serving.live.sockets",
     "serving.live.placement",
     "serving.play.routes",

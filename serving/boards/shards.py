@@ -37,7 +37,7 @@ class AnswerToRecord:
 
     mode: live, import, or late (a sealed session, checked by the caller: outbox entry alone). epoch: the session's
     epoch it was scored under, "" unless live. boards: (Redis key, ticks) of each board. rank_board: the key among
-    them whose total and rank the reply carries, or "".
+    them whose total and rank the reply carries, or "". detail: what a report of the session tells of it (`detail_of`), or "".
     """
 
     session_id: str
@@ -52,6 +52,7 @@ class AnswerToRecord:
     mode: str = LIVE
     epoch: str = ""
     rank_board: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ def arguments_of(batch: Sequence[AnswerToRecord]) -> tuple[list[str], list[Any]]
             int(a.correct),
             a.event,
             ANSWER_TYPE,
+            a.detail,
             keys.of(a.rank_board) if a.rank_board else 0,
             len(a.boards),
         )

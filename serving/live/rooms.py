@@ -188,12 +188,12 @@ class Room:
         if self._count_connected or began - self._read_at >= ROOM_IDLE_S:
             self._count_connected = False
             self._connected = len(await self.presence.connected(self.session_id) - session.removed)
-        board = await self._board(session.version, reading)
+        board = await self._board(session, reading)
         # Two may read at once (a greeting and the loop): the newer one stays.
         if self._last is None or session.version >= self._last[0].version:
             self._last, self._read_at = (session, board), began
 
-    async def _board(self, seq: int, reading: SessionReading) -> Board:
+    async def _board(self, session: Session, reading: SessionReading) -> Board:
         missing = [place.user_id for place in reading.places if place.user_id not in self._names]
         if missing:
             client = await self.answering.store.client_of(self.session_id)
@@ -201,9 +201,10 @@ class Room:
             self._names.update({user: name for user, name in zip(missing, found, strict=True) if name})
         return Board(
             session_id=self.session_id,
-            seq=seq,
+            seq=session.version,
             participants=reading.participants,
             connected=self._connected,
+            answered=session.answered,
             entries=[
                 BoardRow(place.rank, place.user_id, self._names.get(place.user_id), place.points)
                 for place in reading.places
@@ -213,7 +214,16 @@ class Room:
 
 def _shown(board: Board | None) -> tuple[object, ...] | None:
     """What a player sees of a board: one that differs only in its number is not sent again."""
-    return None if board is None else (board.participants, board.connected, board.entries)
+    return (
+        None
+        if board is None
+        else (
+            board.participants,
+            board.connected,
+            board.answered,
+            board.entries,
+        )
+    )
 
 
 class Rooms:

@@ -32,6 +32,8 @@ ID = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")
 NAME_LENGTH = 24
 # A player who opened the link in a challenge's last moment still reads the review.
 AFTER_CHALLENGE_S = 3600
+# A class is talked over days later; all that a host's token opens then is this session's report.
+HOST_TOKEN_LIFE_S = 31 * 24 * 3600
 # A challenge that is open for less is over before its link has been read.
 CHALLENGE_MIN_S = 60
 
@@ -211,7 +213,8 @@ async def create(body: CreateSession, request: Request) -> dict[str, Any]:
     host_id = (await state.opening.new_guest("Host"))[0]
     session = await state.opening.create(quiz, questions, host_id, body.open_for_s or 0)
     host = Identity(session.host_id, HOST, 0, session.session_id, session.quiz_id, "Host")
-    return {**shown(session), "token": sign(host, state.jwt_key, life_s=_token_life_s(session))}
+    life_s = HOST_TOKEN_LIFE_S + (body.open_for_s or 0)
+    return {**shown(session), "token": sign(host, state.jwt_key, life_s=life_s)}
 
 
 async def _join(state: Any, session: Session, given: str) -> dict[str, Any]:
