@@ -12,12 +12,13 @@ from pathlib import Path
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 
 from contracts.errors import SystemMissing
 from contracts.identity import HashRing
 from contracts.settings import Settings
 from serving.boards.boards import Boards
+from serving.boards.clients import client_of, close_client
 from serving.boards.shards import Shards
 from serving.breaker import Breaker
 
@@ -29,14 +30,6 @@ VALKEY_CONNECTIONS = 64
 VALKEY_WAIT_S = 10.0
 # How long a request waits for Postgres before it says that it is missing; a running session never waits for it.
 POSTGRES_WAIT_S = 2.0
-
-
-def _text_client(url: str) -> Redis:
-    """A client whose callers wait for a connection: while thousands of sockets connect, waiting is the bound."""
-    pool = BlockingConnectionPool.from_url(
-        url, decode_responses=True, max_connections=VALKEY_CONNECTIONS, timeout=VALKEY_WAIT_S
-    )
-    return Redis(connection_pool=pool)
 
 
 @dataclass
@@ -61,13 +54,16 @@ class Connections:
     @staticmethod
     def of(settings: Settings) -> Connections:
         """Makes the clients; none of them connects yet."""
-        urls = settings.valkey_urls
-        shards = Shards(urls)
+        shards = Shards(settings.shards)
         return Connections(
             settings=settings,
             shards=shards,
             boards=Boards(shards),
-            texts=[_text_client(url) for url in urls],
+            # Callers wait for a connection: while thousands of sockets connect, waiting is the bound.
+            texts=[
+                client_of(one, text=True, max_connections=VALKEY_CONNECTIONS, wait_s=VALKEY_WAIT_S)
+                for one in settings.shards
+            ],
             ring=shards.ring,
             postgres=AsyncConnectionPool(
                 settings.postgres_url,
@@ -113,5 +109,5 @@ class Connections:
         """Closes every client."""
         await self.shards.close()
         for client in self.texts:
-            await client.aclose()
+            await close_client(client)
         await self.postgres.close()

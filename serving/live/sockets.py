@@ -13,6 +13,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from contracts.errors import BadInput, LakeboardError, SystemMissing
 from serving.access.tokens import PLAYER, Identity, read
+from serving.boards.acknowledged import refusal_of
 from serving.live.messages import (
     CLOSE_AWAY,
     CLOSE_DRAINING,
@@ -170,9 +171,10 @@ async def _receive(socket: WebSocket, receiver: Receiver, identity: Identity) ->
             _put(receiver, await _reply(socket.app.state, request, identity))
         except LakeboardError as error:
             _put(receiver, error_message(error, ref))
-        except (RedisError, OSError):
-            # The shard is away: the same message may be sent again, and a client does.
-            _put(receiver, error_message(SystemMissing("system_missing", "Valkey does not answer"), ref))
+        except (RedisError, OSError) as error:
+            # The shard is away, or may not write: the same message may be sent again, and a client does.
+            away = refusal_of(error) or SystemMissing("system_missing", "Valkey does not answer")
+            _put(receiver, error_message(away, ref))
 
 
 async def _reply(state: Any, request: Request, identity: Identity) -> Out:

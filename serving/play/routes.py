@@ -52,7 +52,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     own: AnswerBatcher | None = None
     batcher = getattr(app.state, "batcher", None)
     if batcher is None:
-        shards = getattr(connections, "shards", None) or Shards(connections.settings.valkey_urls)
+        shards = getattr(connections, "shards", None) or Shards(connections.settings.shards)
         batcher = own = AnswerBatcher(shards)
         own.start()
     app.state.importer = Importer(
