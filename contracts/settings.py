@@ -54,6 +54,8 @@ class Settings:
     valkey_primaries: tuple[str, ...] = ("valkey_1", "valkey_2")
     valkey_wait_replicas: int = 0
     valkey_wait_ms: int = REPLICA_WAIT_MS
+    # Each server's memory limit; 0: half of the machine's, shared by the stack's servers.
+    valkey_memory_mb: int = 0
     outbox_most_entries: int = OUTBOX_MOST_ENTRIES
     postgres_url: str = field(default="", repr=False)
     kafka_bootstrap: str = ""
@@ -169,6 +171,7 @@ def _check_shards(settings: Settings) -> None:
     limits = {
         "valkey_wait_replicas": (0, 5),
         "valkey_wait_ms": (1, REPLICA_WAIT_MOST_MS),
+        "valkey_memory_mb": (0, 10**8),
         "outbox_most_entries": (1, 10**8),
     }
     for name, (least, most) in limits.items():

@@ -25,6 +25,11 @@ PORTS = {
     "api_2": 8102,
     "valkey_1": 6401,
     "valkey_2": 6402,
+    "valkey_1_replica": 6411,
+    "valkey_2_replica": 6412,
+    "sentinel_1": 6421,
+    "sentinel_2": 6422,
+    "sentinel_3": 6423,
     "postgres": 6432,
     "kafka": 9192,
     "kafka_controller": 9193,
@@ -66,6 +71,11 @@ class Layout:
     def log(self, name: str) -> Path:
         """The log of one process."""
         return self.home / "logs" / f"{name}.log"
+
+    @property
+    def replicas(self) -> bool:
+        """Whether each shard of this home has a replica: once it has, either of the two may hold the newest record."""
+        return replicas_file(self.home).exists()
 
     @property
     def run(self) -> Path:
@@ -116,7 +126,7 @@ class Layout:
 
     def settings(self, profile: str) -> Settings:
         """The settings that every process of ours gets; a system outside the profile has an empty URL."""
-        full = profile == "full"
+        full, chosen = profile == "full", chosen_settings()
         hdfs = f"hdfs://127.0.0.1:{self.port('namenode')}"
 
         def http(door: str) -> str:
@@ -125,6 +135,13 @@ class Layout:
         return Settings(
             profile=profile,
             valkey_urls=tuple(f"redis://127.0.0.1:{self.port(f'valkey_{n}')}/0" for n in (1, 2)),
+            valkey_sentinels=tuple(f"127.0.0.1:{self.port(f'sentinel_{n}')}" for n in (1, 2, 3))
+            if self.replicas
+            else (),
+            valkey_wait_replicas=int(self.replicas),
+            valkey_wait_ms=chosen.valkey_wait_ms,
+            valkey_memory_mb=chosen.valkey_memory_mb,
+            outbox_most_entries=chosen.outbox_most_entries,
             postgres_url=url_of(self.port("postgres"), self.secrets["postgres_password"]),
             kafka_bootstrap=f"127.0.0.1:{self.port('kafka')}" if full else "",
             hdfs_url=hdfs if full else "",
@@ -142,7 +159,7 @@ class Layout:
             cache_dir=str(self.cache),
             data_dir=str(self.home / "data"),
             run_dir=str(self.run),
-            answers_retention_days=chosen_settings().answers_retention_days,
+            answers_retention_days=chosen.answers_retention_days,
             ingest_command=shlex.join([str(REPOSITORY / "lakeboard"), "job", "ingest_answers"])
             if full
             else "",
@@ -171,6 +188,17 @@ def chosen_settings(file: Path = REPOSITORY / "lakeboard.toml") -> Settings:
 def offset_file(home: Path) -> Path:
     """The port offset that a home's data was made with: Iceberg's metadata keeps the NameNode's port for ever."""
     return home / "data" / "port_offset"
+
+
+def replicas_file(home: Path) -> Path:
+    """There if the home's shards have replicas."""
+    return home / "data" / "replicas"
+
+
+def keep_replicas(layout: Layout) -> None:
+    """Give the home's shards replicas from now on."""
+    replicas_file(layout.home).parent.mkdir(parents=True, exist_ok=True)
+    replicas_file(layout.home).touch()
 
 
 def keep_offset(layout: Layout) -> None:

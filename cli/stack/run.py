@@ -36,6 +36,7 @@ def main() -> int:
         chosen = [process for process in chosen if process.name in names]
     chosen = without(chosen, arguments.without)
     about = {"profile": arguments.profile, "lan": arguments.lan, "without": arguments.without}
+    about["replicas"] = layout.replicas
     supervisor = Supervisor(
         chosen, layout.run, layout.home / "logs", layout.environment(arguments.profile), about
     )
