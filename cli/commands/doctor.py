@@ -98,7 +98,9 @@ def _disk(layout: Layout, profile: str) -> list[Finding]:
 
 
 def _ports(layout: Layout, profile: str) -> list[Finding]:
-    plain = LIVE_PORTS if profile == "live" else tuple(name for name in PORTS if name not in REPLICATION_PORTS)
+    plain = (
+        LIVE_PORTS if profile == "live" else tuple(name for name in PORTS if name not in REPLICATION_PORTS)
+    )
     wanted = (*plain, *(REPLICATION_PORTS if layout.replicas else ()))
     taken = {name: layout.port(name) for name in wanted if not _is_free(layout.port(name))}
     ours = _stack_processes(layout)

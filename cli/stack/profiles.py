@@ -78,13 +78,9 @@ def _shards(layout: Layout, profile: str) -> list[Process]:
         pair = (name, f"{name}_replica")
         shard = ReplicatedShard(name, (layout.port(pair[0]), layout.port(pair[1])), files)
         shards.append(shard)
-        found += [
-            replicated_valkey(one, layout.data(one), layout.port(one), shard, options) for one in pair
-        ]
+        found += [replicated_valkey(one, layout.data(one), layout.port(one), shard, options) for one in pair]
     after = tuple(process.name for process in found)
-    return found + [
-        sentinel(name, layout.data(name), layout.port(name), shards, after) for name in sentinels
-    ]
+    return found + [sentinel(name, layout.data(name), layout.port(name), shards, after) for name in sentinels]
 
 
 def _warehouse(layout: Layout) -> list[Process]:

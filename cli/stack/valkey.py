@@ -23,7 +23,7 @@ def binary() -> Path:
 
 
 def answers(port: int) -> bool:
-    """Whether the server serves. While it loads its files a server accepts connections but answers LOADING: only +PONG is ready."""
+    """Whether the server serves. While it loads its files it accepts connections but answers LOADING: only +PONG is ready."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             connection.sendall(b"PING\r\n")

@@ -105,7 +105,9 @@ def replicated_shard(folder: Path) -> Iterator[Replicated]:
             servers[port] = launch(process, folder / f"valkey-{number}.log")
         found = Replicated(servers, sentinels, shard)
         deadline = time.monotonic() + 20
-        while found.role(ports[1]) != "slave":  # sentinels look for replicas at once, and then only every 10 s
+        while (
+            found.role(ports[1]) != "slave"
+        ):  # sentinels look for replicas at once, and then only every 10 s
             assert time.monotonic() < deadline
             time.sleep(0.05)
         for name in names:

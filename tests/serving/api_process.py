@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -29,7 +31,9 @@ class ApiProcess:
         postgres_url: str,
         lake_warehouse: str = "",
         port: int = 0,
+        **changes: Any,
     ) -> None:
+        """changes: other settings, by their names."""
         secrets = folder / "secrets"
         secrets.mkdir(parents=True, exist_ok=True)
         (secrets / "jwt_key").write_text(JWT_KEY)
@@ -47,6 +51,7 @@ class ApiProcess:
             public_url=self.url,
             run_dir=str(folder / "run"),
         )
+        settings = replace(settings, **changes)
         with self.log.open("ab") as log:
             self.child = subprocess.Popen(
                 [sys.executable, "-m", "serving.api", "--port", str(self.port)],
