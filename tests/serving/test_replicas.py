@@ -180,6 +180,17 @@ def cut_replica_off(pair: Replicated) -> tuple[int, int]:
     return primary, replica
 
 
+async def refused_and_then_repeated(pair: Replicated, settings: Settings, answer: model.Answer) -> None:
+    """While the replica is frozen neither an answer nor its repeat is acknowledged, over whatever connection it comes."""
+    _, replica = pair.ports()
+    pair.freeze(replica)
+    for _ in range(2):  # the second writes nothing, and its connection is a new one
+        with pytest.raises(Retryable, match="system_missing: 0 of 1 replicas"):
+            await record(settings, [answer])
+    pair.thaw(replica)
+    assert ["repeat"] == await record(settings, [answer])
+
+
 def wait_for(holds: Callable[[], Any], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
@@ -190,32 +201,32 @@ def wait_for(holds: Callable[[], Any], seconds: float = 20) -> None:
 def test_the_relay_takes_nothing_that_a_replica_lacks(pair: Replicated, settings: Settings) -> None:
     """What only a dead primary had is given out again: had the relay taken it, history would hold what never was."""
     first, lost, later = (different_answers(n, name, 1) for n, name in ((20, "w"), (5, "lost"), (7, "later")))
+    held = different_answers(1, "held", 1)[0]
     assert ["counted"] * 20 == asyncio.run(_import(settings, first))
     relay = ShardRelay(0, settings.shards, settings.postgres_url)
     try:
         wait_for(lambda: not relay.step() and len(history(settings)) == 20)
+        asyncio.run(refused_and_then_repeated(pair, settings, held))
+        wait_for(lambda: not relay.step() and len(history(settings)) == 21)
         old, new = cut_replica_off(pair)
         with pytest.raises(Retryable, match="system_missing: 0 of 1 replicas"):
             asyncio.run(record(settings, lost))
-        # A repeat writes nothing; it is not acknowledged either.
-        with pytest.raises(Retryable, match="system_missing: 0 of 1 replicas"):
-            asyncio.run(record(settings, lost))
         assert not relay.step() and relay.progress.replicas_away
-        assert 20 == relay.progress.last_seq == len(history(settings))
+        assert 21 == relay.progress.last_seq == len(history(settings))
         with pair.client(old) as client:
-            assert "25" == client.get(names.outbox_seq())
+            assert "26" == client.get(names.outbox_seq())
         pair.servers[old].kill()
         pair.thaw(new)
         wait_for(lambda: pair.role(new) == "master")
         pair.servers[old].start()
         pair.wait_whole()
         assert ["counted"] * 7 == asyncio.run(record(settings, later))
-        wait_for(lambda: step_through_loss(relay) and len(history(settings)) == 27)
+        wait_for(lambda: step_through_loss(relay) and len(history(settings)) == 28)
     finally:
         relay.close()
     rows = history(settings)
-    assert list(range(1, 28)) == [seq for seq, _ in rows]
-    assert [f"later{n}" for n in range(7)] == [question for _, question in rows[20:]]
+    assert list(range(1, 29)) == [seq for seq, _ in rows]
+    assert [f"later{n}" for n in range(7)] == [question for _, question in rows[21:]]
 
 
 def step_through_loss(relay: ShardRelay) -> bool:
