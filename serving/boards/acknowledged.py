@@ -8,6 +8,7 @@ A server that is made a replica meanwhile refuses; a connection that breaks take
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any
@@ -21,6 +22,10 @@ from contracts.settings import ShardAddress
 
 # A script is loaded where it is not known; between the two a replica may be promoted, which does not know it either.
 _LOAD_TRIES = 3
+# Begins a script that runs at the memory limit too: it writes little, and without it nothing would get out of it again.
+ALLOW_OOM = "#!lua flags=allow-oom\n"
+# The code that a server's error begins with; a pipeline puts the command before it.
+_CODE = re.compile(r"(?:^|caused error: )(OOM|MISCONF|NOREPLICAS) ")
 _SEE_STATUS = "send it again unchanged; see ./lakeboard status and docs/runbooks/redis-full.md"
 
 
@@ -38,16 +43,17 @@ def refusal_of(error: Exception) -> Retryable | None:
 
     None for an error that is no such refusal. Scripts declare their flags (`#!lua`), so they are refused whole.
     """
-    text = str(error)
-    if isinstance(error, OutOfMemoryError) or text.startswith("OOM "):
+    said = _CODE.search(str(error)) if isinstance(error, ResponseError) else None
+    reason = said[1] if said else ""
+    if isinstance(error, OutOfMemoryError) or reason == "OOM":
         return Retryable("memory_full", "a Valkey shard is at its memory limit", next_step=_SEE_STATUS)
     if isinstance(error, ReadOnlyError):
         return SystemMissing(
             "system_missing", "a Valkey shard changes its primary", next_step="send it again unchanged"
         )
-    if isinstance(error, ResponseError) and text.startswith("MISCONF"):
+    if reason == "MISCONF":
         return Retryable("disk_full", "a Valkey shard cannot write to its disk", next_step=_SEE_STATUS)
-    if isinstance(error, ResponseError) and text.startswith("NOREPLICAS"):
+    if reason == "NOREPLICAS":
         return SystemMissing(
             "system_missing", "a Valkey shard has too few replicas", next_step="send it again unchanged"
         )

@@ -13,25 +13,24 @@ from redis.exceptions import ResponseError
 
 from contracts import names
 from contracts.settings import ShardAddress
-from serving.boards.acknowledged import add_wait
+from serving.boards.acknowledged import ALLOW_OOM, add_wait
 from serving.boards.clients import address_of, blocking_client_of, close_blocking_client
 from serving.boards.shards import script_text
 
-# What the relay writes is allowed at the memory limit: it is little, and without it the outbox is never trimmed.
-_ALLOWED = "#!lua flags=allow-oom\n"
+# What the relay writes is allowed at the memory limit: without it the outbox is never trimmed.
 # Renew only one's own lease; expiry in ms.
 _RENEW = (
-    _ALLOWED
+    ALLOW_OOM
     + "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
 )
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 # The lease's next epoch, or nothing while another holds it.
 _TAKE = (
-    _ALLOWED
+    ALLOW_OOM
     + "if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end "
     + "return redis.call('INCR', KEYS[2])"
 )
-_SET = _ALLOWED + "return redis.call('SET', KEYS[1], unpack(ARGV))"
+_SET = ALLOW_OOM + "return redis.call('SET', KEYS[1], unpack(ARGV))"
 
 # Longer than a restart of the relay; shorter, and a relay that is gone would still look level.
 LAG_EXPIRY_MS = 15_000
