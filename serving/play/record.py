@@ -124,7 +124,11 @@ def to_record(
 def _failure(shard: int, error: Exception) -> Exception:
     """What a caller is told of a batch that failed."""
     if isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)):
-        return SystemMissing("system_missing", f"Valkey shard {shard} does not answer: {error}")
+        return SystemMissing(
+            "system_missing",
+            f"Valkey shard {shard} does not answer: {error}",
+            next_step="send it again unchanged; see ./lakeboard status",
+        )
     return refusal_of(error) or error
 
 

@@ -198,7 +198,7 @@ def _without_type(message: Out) -> dict[str, Any]:
         s400="malformed_body",
         s404="unknown_quiz",
         s422="unknown_field missing_field invalid_field",
-        s503="system_missing",
+        s503="system_missing overloaded memory_full disk_full",
     ),
 )
 async def create(body: CreateSession, request: Request) -> dict[str, Any]:
@@ -236,7 +236,7 @@ async def _join(state: Any, session: Session, given: str) -> dict[str, Any]:
         s404="unknown_pin",
         s409="session_ended session_locked session_full",
         s422="unknown_field missing_field invalid_field",
-        s503="system_missing",
+        s503="system_missing memory_full disk_full",
     ),
 )
 async def join(body: Join, request: Request) -> dict[str, Any]:
@@ -255,7 +255,7 @@ async def join(body: Join, request: Request) -> dict[str, Any]:
         s404="unknown_session",
         s409="session_ended session_locked session_full session_conflict",
         s422="unknown_field missing_field invalid_field",
-        s503="system_missing",
+        s503="system_missing memory_full disk_full",
     ),
 )
 async def join_challenge(session_id: str, body: JoinChallenge, request: Request) -> dict[str, Any]:
@@ -296,7 +296,7 @@ async def show(session_id: str, request: Request) -> dict[str, Any]:
         s409="question_closed session_paused session_ended session_sealed points_overflow",
         s413="body_too_large",
         s422="unknown_field missing_field invalid_field",
-        s503="system_missing overloaded stale",
+        s503="system_missing overloaded stale outbox_full memory_full disk_full",
     ),
 )
 async def answer(
@@ -318,7 +318,7 @@ async def answer(
         s403="forbidden player_removed",
         s404="unknown_session",
         s409="session_conflict session_ended session_sealed",
-        s503="system_missing stale",
+        s503="system_missing stale memory_full disk_full",
     ),
 )
 async def own_next(
