@@ -81,6 +81,7 @@ class ShardRelay:
         self._history = History(postgres_url, shard)
         self._epoch: int | None = None
         self._history_position: int | None = None
+        self._looked = False
         self._history_due = 0.0
         self._trimmed = 0
         self._boards_since_us: int | None = None
@@ -100,6 +101,7 @@ class ShardRelay:
         for _ in range(2):
             if self._epoch is None:
                 self._history_position = None
+                self._looked = False
                 self._epoch = self._outbox.take_lease(self.lease_name, self._token, LEASE_MS)
                 if self._epoch is None:
                     return None
@@ -115,12 +117,15 @@ class ShardRelay:
         """One round; True if it moved anything. Raises BrokenContract where a person must act."""
         self.progress.turned_at = time.monotonic()
         look = self._lead()
-        self.progress.leading = look is not None
-        if look is None or not self._replicated(look):
+        if look is not None and self._replicated(look):
+            self.progress.last_seq = look.last_seq
+            self._looked = True
+        # Kafka goes by `last_seq` while this leads: one of an earlier lead would look like a lost end.
+        self.progress.leading = look is not None and self._looked
+        if look is None or not look.replicated:
             return False
         last = look.last_seq
         self._after("lease")
-        self.progress.last_seq = last
         moved = self._try_history(last)
         self._after("history")
         moved = self._to_global_boards(last) or moved

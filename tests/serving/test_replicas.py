@@ -6,15 +6,17 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from redis import Redis
 
 from contracts import names
 from contracts.errors import Retryable
-from contracts.settings import Settings
+from contracts.settings import Settings, ShardAddress
 from serving.boards.boards import Boards
 from serving.boards.shards import Shards
 from serving.migrations.upgrade import upgrade
@@ -22,6 +24,7 @@ from serving.play.importing import Importer
 from serving.play.record import AnswerBatcher, to_record
 from serving.relay.relay import ShardRelay
 from tests import model
+from tests.services.daemons import start_valkey
 from tests.services.replicated import Replicated, replicated_shard
 from tests.serving.api_process import ApiProcess
 from tests.serving.live.test_play import Table, code, right_choice
@@ -227,6 +230,53 @@ def test_the_relay_takes_nothing_that_a_replica_lacks(pair: Replicated, settings
     rows = history(settings)
     assert list(range(1, 29)) == [seq for seq, _ in rows]
     assert [f"later{n}" for n in range(7)] == [question for _, question in rows[21:]]
+
+
+async def play_on_first_shard(shards: Shards, count: int) -> None:
+    """Answers of one session that lies on shard 0."""
+    quiz = next(quiz for quiz in map(str, range(100)) if shards.shard_of(quiz) == 0)
+    await shards.create_session(0, "s0", {"state": "open", "quiz_id": quiz})
+    events = [event_of(replace(a, quiz_id=quiz, session_id="s0")) for a in different_answers(count)]
+    outcomes = await shards.record(0, [to_record(event, 0, mode="import") for event in events])
+    assert {"counted"} == {outcome.status for outcome in outcomes}
+
+
+def test_the_outbox_is_kept_until_the_boards_replicas_have_it(
+    pair: Replicated, settings: Settings, tmp_path: Path
+) -> None:
+    """A promoted replica whose global boards stand further back asks for the entries from there."""
+    plain = start_valkey(tmp_path / "plain")
+    addresses = [ShardAddress(plain.url), *settings.shards]
+    shards = Shards(addresses)
+    relay = ShardRelay(0, addresses, settings.postgres_url)
+    _, replica = pair.ports()
+    try:
+        asyncio.run(play_on_first_shard(shards, 30))
+        pair.freeze(replica)
+        wait_for(lambda: not relay.step())
+        assert (30, 30) == (relay.progress.history, relay.progress.global_boards)
+        with Redis.from_url(plain.url) as source:
+            assert 30 == source.xlen(names.outbox())
+            pair.thaw(replica)
+            wait_for(lambda: not relay.step() and source.xlen(names.outbox()) == 0)
+    finally:
+        relay.close()
+        plain.stop()
+
+
+def test_a_relay_that_finds_no_replica_does_not_lead_yet(pair: Replicated, settings: Settings) -> None:
+    """What others go by while it leads, the outbox's end, it does not know; Kafka's position is then no lost end."""
+    asyncio.run(_import(settings, different_answers(3)))
+    _, replica = pair.ports()
+    pair.freeze(replica)
+    relay = ShardRelay(0, settings.shards, settings.postgres_url)
+    try:
+        assert not relay.step() and relay.progress.replicas_away and not relay.progress.leading
+        pair.thaw(replica)
+        wait_for(lambda: relay.step() or relay.progress.history == 3)
+        assert relay.progress.leading and 3 == relay.progress.last_seq
+    finally:
+        relay.close()
 
 
 def step_through_loss(relay: ShardRelay) -> bool:
