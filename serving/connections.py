@@ -34,7 +34,7 @@ POSTGRES_WAIT_S = 2.0
 
 @dataclass
 class Connections:
-    """Clients of one process.
+    """Clients of one process. `replicas`: boards as the shards' replicas have them, None where there are none.
 
     `session_shards` remembers where a session lives (it never moves while it runs), `quiz_zones` a quiz's zone (fixed
     when the quiz was made), so that their boards can be read while Postgres is down; `rules` has (until, rules) by quiz.
@@ -43,6 +43,7 @@ class Connections:
     settings: Settings
     shards: Shards
     boards: Boards
+    replicas: Boards | None
     texts: list[Redis]
     ring: HashRing
     postgres: AsyncConnectionPool
@@ -59,6 +60,7 @@ class Connections:
             settings=settings,
             shards=shards,
             boards=Boards(shards),
+            replicas=Boards(Shards(settings.shards, replicas=True)) if settings.valkey_sentinels else None,
             # Callers wait for a connection: while thousands of sockets connect, waiting is the bound.
             texts=[
                 client_of(one, text=True, max_connections=VALKEY_CONNECTIONS, wait_s=VALKEY_WAIT_S)
@@ -108,6 +110,8 @@ class Connections:
     async def close(self) -> None:
         """Closes every client."""
         await self.shards.close()
+        if self.replicas is not None:
+            await self.replicas.shards.close()
         for client in self.texts:
             await close_client(client)
         await self.postgres.close()

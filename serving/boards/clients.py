@@ -51,11 +51,17 @@ def _sentinel_options(retry: Any) -> dict[str, Any]:
 
 
 def client_of(
-    address: ShardAddress, *, text: bool = False, max_connections: int, wait_s: float | None = None
+    address: ShardAddress,
+    *,
+    text: bool = False,
+    max_connections: int,
+    wait_s: float | None = None,
+    replica: bool = False,
 ) -> redis.asyncio.Redis:
     """An asyncio client of a shard's primary, bytes or text.
 
     wait_s: how long a caller waits for one of `max_connections`; None: at the bound a call fails at once.
+    replica: of a replica instead, to read from; of the primary where the sentinels know none that is there.
     """
     options: dict[str, Any] = {
         "protocol": 2,
@@ -72,7 +78,8 @@ def client_of(
     sentinel = redis.asyncio.sentinel.Sentinel(
         _hosts(address), sentinel_kwargs=_sentinel_options(redis.asyncio.retry.Retry)
     )
-    return sentinel.master_for(address.primary, connection_pool_class=kinds, **options)
+    made = sentinel.replica_for if replica else sentinel.master_for
+    return made(address.primary, connection_pool_class=kinds, **options)
 
 
 async def close_client(client: redis.asyncio.Redis) -> None:

@@ -149,10 +149,13 @@ class Shards:
     and the same call again is harmless and gets the first one's result.
     """
 
-    def __init__(self, shards: Sequence[str | ShardAddress]) -> None:
+    def __init__(self, shards: Sequence[str | ShardAddress], *, replicas: bool = False) -> None:
+        """replicas: clients of the replicas, for reading alone."""
         self.addresses = [address_of(shard) for shard in shards]
         # Workers send batches and readers share the rest; at the bound a caller fails, so it is far above what runs.
-        self.clients: list[Redis] = [client_of(one, max_connections=1_024) for one in self.addresses]
+        self.clients: list[Redis] = [
+            client_of(one, max_connections=1_024, replica=replicas) for one in self.addresses
+        ]
         self._scripts = [
             ScriptRunner(client, one) for client, one in zip(self.clients, self.addresses, strict=True)
         ]

@@ -308,6 +308,13 @@ def test_a_frozen_replica_holds_answers_back_until_it_is_there_again(
         table.host("next").raise_for_status()
         question = table.current()
         assert table.answer(1, question, right_choice(question)).json()["points"] > 0
+        board = f"/v1/leaderboards/session:{table.id}/all_time/current"
+        fresh, stale = (
+            table.client.get(board, params={"stale": allowed}).json() for allowed in (False, True)
+        )
+        assert (False, True) == (fresh["provenance"]["replica"], stale["provenance"]["replica"])
+        assert fresh["entries"] == stale["entries"] and stale["entries"][0]["points"] > 0
+        assert stale["provenance"]["as_of"] < fresh["provenance"]["as_of"]
         primary, replica = pair.ports()
         pair.freeze(replica)
         refused = table.answer(0, question, right_choice(question))
@@ -321,5 +328,8 @@ def test_a_frozen_replica_holds_answers_back_until_it_is_there_again(
         assert again["repeat"] and again["correct"] and again["points"] > 0
         with pair.client(replica) as client:
             assert 2 == client.hlen(names.session_answers(table.id))
+        pair.servers[replica].kill()  # without it the primary is read, and the reply says so
+        alone = table.client.get(board, params={"stale": True}).json()
+        assert not alone["provenance"]["replica"] and 2 == len(alone["entries"])
     finally:
         api.stop()
