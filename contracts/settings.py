@@ -18,8 +18,8 @@ PREFIX = "LAKEBOARD_"
 ANSWERS_RETENTION_DAYS = 30
 
 
-# Above this the outbox takes no new answers: about 1 GB a shard. Lower, and an hour without Postgres at 250 answers/s
-# stops play; higher, and the memory ends first, which stops more than answers.
+# Above this the outbox takes no new answers: 480 bytes an entry (measured), half a GB a shard. Lower, and an hour without
+# Postgres at 250 answers/s stops play; higher, and the memory ends first, which stops more than answers.
 OUTBOX_MOST_ENTRIES = 1_000_000
 # Longer than a replica's sync of one batch on a slow disk; a client's socket gives up at 5 s.
 REPLICA_WAIT_MS = 1_000
