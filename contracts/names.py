@@ -191,6 +191,11 @@ def relay_lag() -> str:
     return "relay_lag"
 
 
+def replication_mark() -> str:
+    """Pub/sub channel that nobody hears: a message moves the replication offset, so that WAIT covers what was read."""
+    return "replication_mark"
+
+
 def lease(name: str) -> str:
     return f"lease:{name}"
 

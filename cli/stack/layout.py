@@ -21,6 +21,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SECRETS = ("jwt_key", "importer_key", "postgres_password", "airflow_password")
 # Settings that a person chooses; all others follow from the layout.
 CHOSEN = (
+    "valkey_wait_ms",
+    "valkey_memory_mb",
+    "outbox_most_entries",
     "answers_retention_days",
     "limit_joins",
     "limit_openings",
@@ -34,6 +37,11 @@ PORTS = {
     **{f"api_{number}": 8100 + number for number in range(1, MOST + 1)},
     "valkey_1": 6401,
     "valkey_2": 6402,
+    "valkey_1_replica": 6411,
+    "valkey_2_replica": 6412,
+    "sentinel_1": 6421,
+    "sentinel_2": 6422,
+    "sentinel_3": 6423,
     "postgres": 6432,
     "kafka": 9192,
     "kafka_controller": 9193,
@@ -75,6 +83,11 @@ class Layout:
     def log(self, name: str) -> Path:
         """The log of one process."""
         return self.home / "logs" / f"{name}.log"
+
+    @property
+    def replicas(self) -> bool:
+        """Whether each shard of this home has a replica: once it has, either of the two may hold the newest record."""
+        return replicas_file(self.home).exists()
 
     @property
     def run(self) -> Path:
@@ -134,6 +147,10 @@ class Layout:
         return Settings(
             profile=profile,
             valkey_urls=tuple(f"redis://127.0.0.1:{self.port(f'valkey_{n}')}/0" for n in (1, 2)),
+            valkey_sentinels=tuple(f"127.0.0.1:{self.port(f'sentinel_{n}')}" for n in (1, 2, 3))
+            if self.replicas
+            else (),
+            valkey_wait_replicas=int(self.replicas),
             postgres_url=url_of(self.port("postgres"), self.secrets["postgres_password"]),
             kafka_bootstrap=f"127.0.0.1:{self.port('kafka')}" if full else "",
             hdfs_url=hdfs if full else "",
@@ -182,6 +199,17 @@ def chosen_settings(file: Path = REPOSITORY / "lakeboard.toml") -> Settings:
 def offset_file(home: Path) -> Path:
     """The port offset that a home's data was made with: Iceberg's metadata keeps the NameNode's port for ever."""
     return home / "data" / "port_offset"
+
+
+def replicas_file(home: Path) -> Path:
+    """There if the home's shards have replicas."""
+    return home / "data" / "replicas"
+
+
+def keep_replicas(layout: Layout) -> None:
+    """Give the home's shards replicas from now on."""
+    replicas_file(layout.home).parent.mkdir(parents=True, exist_ok=True)
+    replicas_file(layout.home).touch()
 
 
 def keep_offset(layout: Layout) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import psutil
+
 from cli.stack.airflow import airflow
 from cli.stack.flink import flink, streams
 from cli.stack.hdfs import HdfsPorts, hdfs
@@ -13,6 +15,7 @@ from cli.stack.ours import api, relay
 from cli.stack.postgres import postgres
 from cli.stack.process import Process
 from cli.stack.questdb import QuestdbPorts, questdb
+from cli.stack.replication import SENTINELS, ReplicatedShard, replicated_valkey, sentinel
 from cli.stack.scale import read_scale
 from cli.stack.traefik import traefik
 from cli.stack.valkey import valkey
@@ -50,7 +53,7 @@ def one_api(layout: Layout, profile: str, number: int) -> Process:
 def processes(layout: Layout, profile: str, lan: bool = False) -> list[Process]:
     """Returns the processes of `live` or `full`, those that others wait for first."""
     full = profile == "full"
-    valkeys = [valkey(name, layout.data(name), layout.port(name)) for name in ("valkey_1", "valkey_2")]
+    valkeys = _shards(layout, profile)
     databases = ("lakeboard", "airflow") if full else ("lakeboard",)
     database = postgres(
         layout.data("postgres"), layout.port("postgres"), layout.secrets["postgres_password"], databases
@@ -64,6 +67,27 @@ def processes(layout: Layout, profile: str, lan: bool = False) -> list[Process]:
     if not full:
         return [*valkeys, database, *ours, door]
     return [*valkeys, database, *_warehouse(layout), *ours, door]
+
+
+def _shards(layout: Layout, profile: str) -> list[Process]:
+    """The shards' servers; with replicas their second servers and the sentinels too."""
+    names = ("valkey_1", "valkey_2")
+    servers = 2 * len(names) if layout.replicas else len(names)
+    limit = layout.settings(profile).valkey_memory_mb * 2**20 or psutil.virtual_memory().total // 2 // servers
+    options = {"maxmemory": str(limit)}
+    if not layout.replicas:
+        return [valkey(name, layout.data(name), layout.port(name), options) for name in names]
+    sentinels = [f"sentinel_{number}" for number in range(1, SENTINELS + 1)]
+    files = tuple(layout.data(name) / "sentinel.conf" for name in sentinels)
+    found: list[Process] = []
+    shards = []
+    for name in names:
+        pair = (name, f"{name}_replica")
+        shard = ReplicatedShard(name, (layout.port(pair[0]), layout.port(pair[1])), files)
+        shards.append(shard)
+        found += [replicated_valkey(one, layout.data(one), layout.port(one), shard, options) for one in pair]
+    after = tuple(process.name for process in found)
+    return found + [sentinel(name, layout.data(name), layout.port(name), shards, after) for name in sentinels]
 
 
 def _warehouse(layout: Layout) -> list[Process]:

@@ -45,6 +45,7 @@ def main() -> int:
         partial(one_api, layout, arguments.profile),
         partial(write_routes, layout),
     )
+    about["replicas"] = layout.replicas
     supervisor = Supervisor(
         chosen,
         layout.run,

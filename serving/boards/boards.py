@@ -117,6 +117,16 @@ class Boards:
     async def _around_or_none(self, key: str, user_id: str, m: int) -> list[Place]:
         return await self.around(key, user_id, m, None) if user_id else []
 
+    async def heard_s(self, quiz_id: str | None) -> int | None:
+        """For boards of replicas: seconds since the one furthest behind heard of its primary.
+
+        None: one of them is no replica with a line to its primary, so the primaries are to be read.
+        """
+        infos: list[Any] = await asyncio.gather(*(c.info("replication") for c in self._homes(quiz_id)))
+        if any(info["role"] != "slave" or info["master_link_status"] != "up" for info in infos):
+            return None
+        return max(int(info["master_last_io_seconds_ago"]) for info in infos)
+
     async def participants(self, key: str, quiz_id: str | None) -> int:
         """How many users are on the board."""
         return sum(await asyncio.gather(*(client.zcard(key) for client in self._homes(quiz_id))))

@@ -15,6 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 from contracts.errors import BadInput, LakeboardError, SystemMissing
 from serving.access.limits import MESSAGES, LimitReached, Limits
 from serving.access.tokens import PLAYER, Identity, read
+from serving.boards.acknowledged import refusal_of
 from serving.live.messages import (
     CLOSE_AWAY,
     CLOSE_DRAINING,
@@ -180,9 +181,10 @@ async def _receive(socket: WebSocket, receiver: Receiver, identity: Identity) ->
             await asyncio.sleep(FLOOD_PAUSE_S)
         except LakeboardError as error:
             _put(receiver, error_message(error, ref))
-        except (RedisError, OSError):
-            # The shard is away: the same message may be sent again, and a client does.
-            _put(receiver, error_message(SystemMissing("system_missing", "Valkey does not answer"), ref))
+        except (RedisError, OSError) as error:
+            # The shard is away, or may not write: the same message may be sent again, and a client does.
+            away = refusal_of(error) or SystemMissing("system_missing", "Valkey does not answer")
+            _put(receiver, error_message(away, ref))
 
 
 async def _reply(state: Any, request: Request, identity: Identity) -> Out:

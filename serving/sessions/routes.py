@@ -202,7 +202,7 @@ def _without_type(message: Out) -> dict[str, Any]:
         s404="unknown_quiz",
         s422="unknown_field missing_field invalid_field",
         s429="too_many_requests",
-        s503="system_missing",
+        s503="system_missing overloaded memory_full disk_full",
     ),
     dependencies=[Depends(AddressLimit(OPENINGS))],
 )
@@ -243,7 +243,7 @@ async def _join(state: Any, session: Session, given: str) -> dict[str, Any]:
         s409="session_ended session_locked session_full",
         s422="unknown_field missing_field invalid_field",
         s429="too_many_requests",
-        s503="system_missing",
+        s503="system_missing memory_full disk_full",
     ),
     dependencies=[Depends(AddressLimit(JOINS))],
 )
@@ -264,7 +264,7 @@ async def join(body: Join, request: Request) -> dict[str, Any]:
         s409="session_ended session_locked session_full session_conflict",
         s422="unknown_field missing_field invalid_field",
         s429="too_many_requests",
-        s503="system_missing",
+        s503="system_missing memory_full disk_full",
     ),
     dependencies=[Depends(AddressLimit(JOINS))],
 )
@@ -307,7 +307,7 @@ async def show(session_id: str, request: Request) -> dict[str, Any]:
         s413="body_too_large",
         s422="unknown_field missing_field invalid_field",
         s429="too_many_requests",
-        s503="system_missing overloaded stale",
+        s503="system_missing overloaded stale outbox_full memory_full disk_full",
     ),
     dependencies=[Depends(UserLimit())],
 )
@@ -331,7 +331,7 @@ async def answer(
         s404="unknown_session",
         s409="session_conflict session_ended session_sealed",
         s429="too_many_requests",
-        s503="system_missing stale",
+        s503="system_missing stale memory_full disk_full",
     ),
     dependencies=[Depends(UserLimit())],
 )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ class ApiProcess:
         postgres_url: str,
         lake_warehouse: str = "",
         port: int = 0,
-        **more: Any,
+        **changes: Any,
     ) -> None:
+        """changes: other settings, by their names."""
         secrets = folder / "secrets"
         secrets.mkdir(parents=True, exist_ok=True)
         (secrets / "jwt_key").write_text(JWT_KEY)
@@ -49,8 +51,10 @@ class ApiProcess:
             public_url=self.url,
             run_dir=str(folder / "run"),
             # Tests come from one address, and share the shards that count.
-            **{"limit_joins": "", "limit_openings": "", **more},
+            limit_joins="",
+            limit_openings="",
         )
+        settings = replace(settings, **changes)
         with self.log.open("ab") as log:
             self.child = subprocess.Popen(
                 [sys.executable, "-m", "serving.api", "--port", str(self.port)],
