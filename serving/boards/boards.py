@@ -103,7 +103,7 @@ class Boards:
             )
             return Page(count, first, middle, list(places))
         shard = 0 if quiz_id is None else self.shards.shard_of(quiz_id)
-        members, top, ahead, around, found = await self._pages[shard].call(key, k, user_id, m, *users)
+        members, top, ahead, around, found = await self._pages[shard].call([key], k, user_id, m, *users)
         return Page(
             members,
             _places(top, 1),

@@ -23,13 +23,13 @@ class Ticks:
         self._waiting: list[tuple[Sequence[Any], asyncio.Future[Any]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def call(self, key: str, *arguments: Any) -> Any:
-        """The script's reply for a key. Raises RedisError."""
+    async def call(self, keys: Sequence[str], *arguments: Any) -> Any:
+        """The script's reply. Raises RedisError."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._flush)
-        self._waiting.append(((key, *arguments), done))
+        self._waiting.append(((len(keys), *keys, *arguments), done))
         return await done
 
     def _flush(self) -> None:
@@ -60,7 +60,7 @@ class Ticks:
         for _ in range(2):
             async with self._client.pipeline(transaction=False) as pipe:
                 for arguments in calls:
-                    pipe.evalsha(self._digest, 1, *arguments)
+                    pipe.evalsha(self._digest, *arguments)
                 replies: list[Any] = await pipe.execute(raise_on_error=False)
             if not any(isinstance(reply, NoScriptError) for reply in replies):
                 break
