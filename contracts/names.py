@@ -27,6 +27,9 @@ HEADER_SEQ = "seq"
 # Advisory lock in Postgres (CRC-32 of the name) of whoever moves answers between history and the lake.
 ARCHIVE_LOCK = "lakeboard.lake.archive"
 
+# Before the keys of rate limits in Redis.
+LIMITS = "limits"
+
 CATALOG = "lake"
 NAMESPACE = "lakeboard"
 
@@ -186,6 +189,11 @@ def barriers() -> str:
 def relay_lag() -> str:
     """The lag of a shard's relay by sink, JSON, with an expiry."""
     return "relay_lag"
+
+
+def replication_mark() -> str:
+    """Pub/sub channel that nobody hears: a message moves the replication offset, so that WAIT covers what was read."""
+    return "replication_mark"
 
 
 def lease(name: str) -> str:

@@ -101,7 +101,10 @@ class RangePage:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where the answer comes from and how exact it is. `as_of` is always an instant."""
+    """Where the answer comes from and how exact it is. `as_of` is always an instant.
+
+    replica: read from Redis replicas, because the caller allows a board that is a moment old.
+    """
 
     source: str
     exactness: str
@@ -110,6 +113,7 @@ class Provenance:
     rules: tuple[str, ...] = ()
     bound: Bound | None = None
     settlement: str | None = None
+    replica: bool = False
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES or self.exactness not in EXACTNESS or self.state not in STATES:

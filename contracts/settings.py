@@ -6,6 +6,7 @@ means the system is not part of this profile.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -18,12 +19,45 @@ PREFIX = "LAKEBOARD_"
 ANSWERS_RETENTION_DAYS = 30
 
 
+# Above this the outbox takes no new answers: 480 bytes an entry (measured), half a GB a shard. Lower, and an hour without
+# Postgres at 250 answers/s stops play; higher, and the memory ends first, which stops more than answers.
+OUTBOX_MOST_ENTRIES = 1_000_000
+# Longer than a replica's sync of one batch on a slow disk; a client's socket gives up at 5 s.
+REPLICA_WAIT_MS = 1_000
+REPLICA_WAIT_MOST_MS = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class ShardAddress:
+    """Where a shard is, and what a write of it waits for.
+
+    url: its primary; not used where `sentinels` (host:port) know the primary under the name `primary`.
+    wait_replicas: replicas that must have a write before it is acknowledged: all that the shard has; 0: it has none.
+    outbox_entries: with this many in its outbox a shard takes no new answers.
+    """
+
+    url: str
+    sentinels: tuple[str, ...] = ()
+    primary: str = ""
+    wait_replicas: int = 0
+    wait_ms: int = REPLICA_WAIT_MS
+    outbox_entries: int = OUTBOX_MOST_ENTRIES
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings. Secrets are files in `secrets_dir`; the two SQL addresses hold a password and are not shown."""
 
     profile: str = "full"
     valkey_urls: tuple[str, ...] = ("redis://127.0.0.1:6401/0", "redis://127.0.0.1:6402/0")
+    # With sentinels a shard is found by its name there; `valkey_urls` then only says how many shards there are.
+    valkey_sentinels: tuple[str, ...] = ()
+    valkey_primaries: tuple[str, ...] = ("valkey_1", "valkey_2")
+    valkey_wait_replicas: int = 0
+    valkey_wait_ms: int = REPLICA_WAIT_MS
+    # Each server's memory limit; 0: half of the machine's, shared by the stack's servers.
+    valkey_memory_mb: int = 0
+    outbox_most_entries: int = OUTBOX_MOST_ENTRIES
     postgres_url: str = field(default="", repr=False)
     kafka_bootstrap: str = ""
     hdfs_url: str = ""
@@ -42,6 +76,31 @@ class Settings:
     answers_retention_days: int = ANSWERS_RETENTION_DAYS
     # What `fresh=true` runs before a board is summed, words as in a shell; empty: by schedule alone.
     ingest_command: str = ""
+    # How often, in the notation of the library `limits`; empty: unbounded. By address: joins (two hundred phones behind one
+    # address within ten seconds are a school; a stadium raises it) and openings of sessions. By user: HTTP requests of a
+    # game, messages on a socket.
+    limit_joins: str = "300/10 seconds;2000/hour"
+    limit_openings: str = "60/minute;600/hour"
+    limit_requests: str = "200/10 seconds"
+    limit_messages: str = "100/10 seconds"
+    # Networks (CIDR) whose requests the gateway takes; none named: all.
+    allowed_networks: tuple[str, ...] = ()
+
+    @property
+    def shards(self) -> tuple[ShardAddress, ...]:
+        """The address of each shard, in order of their numbers."""
+        names = self.valkey_primaries if self.valkey_sentinels else ("",) * len(self.valkey_urls)
+        return tuple(
+            ShardAddress(
+                url,
+                self.valkey_sentinels,
+                name,
+                self.valkey_wait_replicas,
+                self.valkey_wait_ms,
+                self.outbox_most_entries,
+            )
+            for url, name in zip(self.valkey_urls, names, strict=True)
+        )
 
     def to_env(self) -> dict[str, str]:
         """As environment variables, the form in which processes get it."""
@@ -74,7 +133,7 @@ def with_password(url: str, password: str) -> str:
 def _parse(name: str, default: Any, raw: Any) -> Any:
     if isinstance(default, tuple):
         items = [item.strip() for item in raw.split(",")] if isinstance(raw, str) else list(raw)
-        kind = type(default[0])
+        kind = type(default[0]) if default else str
         try:
             return tuple(kind(item) for item in items if str(item))
         except ValueError as error:
@@ -106,4 +165,33 @@ def from_mapping(env: Mapping[str, str], file: Mapping[str, Any] | None = None) 
     settings = Settings(**values)
     if settings.profile not in ("live", "full"):
         raise BadInput("invalid_field", f"profile {settings.profile!r} is neither live nor full")
+    for network in settings.allowed_networks:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError as error:
+            raise BadInput(
+                "invalid_field", f"setting allowed_networks: {network!r} is no network such as 192.0.2.0/24"
+            ) from error
+    _check_shards(settings)
     return settings
+
+
+def _check_shards(settings: Settings) -> None:
+    """Raises BadInput where shards and their replicas do not fit together."""
+    if settings.valkey_sentinels and len(settings.valkey_primaries) != len(settings.valkey_urls):
+        raise BadInput(
+            "invalid_field",
+            f"{len(settings.valkey_primaries)} names in valkey_primaries for {len(settings.valkey_urls)} shards",
+        )
+    if any(not one.rpartition(":")[2].isdigit() for one in settings.valkey_sentinels):
+        raise BadInput("invalid_field", "valkey_sentinels is a list of host:port")
+    limits = {
+        "valkey_wait_replicas": (0, 5),
+        "valkey_wait_ms": (1, REPLICA_WAIT_MOST_MS),
+        "valkey_memory_mb": (0, 10**8),
+        "outbox_most_entries": (1, 10**8),
+    }
+    for name, (least, most) in limits.items():
+        value = getattr(settings, name)
+        if not least <= value <= most:
+            raise BadInput("invalid_field", f"{name} is {value}, not in {least}..{most}")

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 
-from contracts.errors import SystemMissing
+from contracts.errors import LakeboardError, SystemMissing
 from contracts.identity import HashRing
 from contracts.settings import Settings
 from serving.boards.boards import Boards
+from serving.boards.clients import client_of, close_client
 from serving.boards.shards import Shards
 from serving.breaker import Breaker
+from serving.user_names import UserNames
 
 # Enough for the slow paths of one process; play itself does not use Postgres.
 POSTGRES_CONNECTIONS = 8
@@ -31,17 +33,9 @@ VALKEY_WAIT_S = 10.0
 POSTGRES_WAIT_S = 2.0
 
 
-def _text_client(url: str) -> Redis:
-    """A client whose callers wait for a connection: while thousands of sockets connect, waiting is the bound."""
-    pool = BlockingConnectionPool.from_url(
-        url, decode_responses=True, max_connections=VALKEY_CONNECTIONS, timeout=VALKEY_WAIT_S
-    )
-    return Redis(connection_pool=pool)
-
-
 @dataclass
 class Connections:
-    """Clients of one process.
+    """Clients of one process. `replicas`: boards as the shards' replicas have them, None where there are none.
 
     `session_shards` remembers where a session lives (it never moves while it runs), `quiz_zones` a quiz's zone (fixed
     when the quiz was made), so that their boards can be read while Postgres is down; `rules` has (until, rules) by quiz.
@@ -50,6 +44,7 @@ class Connections:
     settings: Settings
     shards: Shards
     boards: Boards
+    replicas: Boards | None
     texts: list[Redis]
     ring: HashRing
     postgres: AsyncConnectionPool
@@ -57,17 +52,25 @@ class Connections:
     quiz_zones: dict[str, str] = field(default_factory=dict)
     rules: dict[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
     postgres_breaker: Breaker = field(default_factory=Breaker)
+    user_names: UserNames = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.user_names = UserNames(self._read_user_names)
 
     @staticmethod
     def of(settings: Settings) -> Connections:
         """Makes the clients; none of them connects yet."""
-        urls = settings.valkey_urls
-        shards = Shards(urls)
+        shards = Shards(settings.shards)
         return Connections(
             settings=settings,
             shards=shards,
             boards=Boards(shards),
-            texts=[_text_client(url) for url in urls],
+            replicas=Boards(Shards(settings.shards, replicas=True)) if settings.valkey_sentinels else None,
+            # Callers wait for a connection: while thousands of sockets connect, waiting is the bound.
+            texts=[
+                client_of(one, text=True, max_connections=VALKEY_CONNECTIONS, wait_s=VALKEY_WAIT_S)
+                for one in settings.shards
+            ],
             ring=shards.ring,
             postgres=AsyncConnectionPool(
                 settings.postgres_url,
@@ -99,6 +102,14 @@ class Connections:
             self.postgres_breaker.failed()
             raise missing from error
 
+    async def _read_user_names(self, ids: list[str]) -> dict[str, str]:
+        try:
+            async with self.sql() as sql:
+                found = await sql.execute("select user_id, name from users where user_id = any(%s)", [ids])
+                return {row[0]: row[1] for row in await found.fetchall() if row[1]}
+        except (LakeboardError, psycopg.Error):
+            return {}
+
     def secret(self, name: str) -> str:
         """The secret in the file `name`. Raises SystemMissing naming the file."""
         path = Path(self.settings.secrets_dir) / name
@@ -112,6 +123,8 @@ class Connections:
     async def close(self) -> None:
         """Closes every client."""
         await self.shards.close()
+        if self.replicas is not None:
+            await self.replicas.shards.close()
         for client in self.texts:
-            await client.aclose()
+            await close_client(client)
         await self.postgres.close()

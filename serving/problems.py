@@ -14,6 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.errors import BadInput, LakeboardError, SystemMissing, problem
+from serving.access.limits import headers_of
+from serving.boards.acknowledged import refusal_of
 from serving.documented import MEDIA_TYPE
 
 LOG = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ async def _lakeboard(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, LakeboardError)
     if error.http_status >= 500:
         LOG.warning("request_failed path=%s code=%s detail=%s", request.url.path, error.code, error.detail)
-    return reply(error, request.url.path)
+    return reply(error, request.url.path, headers_of(error))
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
@@ -78,6 +80,14 @@ async def _valkey(request: Request, error: Exception) -> JSONResponse:
     )
 
 
+async def _refusal(request: Request, error: Exception) -> JSONResponse:
+    """A shard that may not write: at its memory limit, disk full, no replica. Any other reply of it is a fault of ours."""
+    refusal = refusal_of(error)
+    if refusal is None:
+        return await _unexpected(request, error)
+    return await _lakeboard(request, refusal)
+
+
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     LOG.error("request_crashed path=%s", request.url.path, exc_info=error)
     return reply(LakeboardError("internal", "the request failed; the log has the cause"), request.url.path)
@@ -90,6 +100,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(redis.exceptions.ConnectionError, _valkey)
     app.add_exception_handler(redis.exceptions.TimeoutError, _valkey)
+    app.add_exception_handler(redis.exceptions.ResponseError, _refusal)
     app.add_exception_handler(Exception, _unexpected)
 
 

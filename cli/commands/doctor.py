@@ -27,6 +27,7 @@ GIB = 1024**3
 MEMORY_GIB = {"live": 1, "full": 8}
 # Environments, jars and room for a day's work.
 DISK_GIB = {"live": 2, "full": 8}
+REPLICATION_PORTS = ("valkey_1_replica", "valkey_2_replica", "sentinel_1", "sentinel_2", "sentinel_3")
 LIVE_PORTS = ("web", "traefik", "api_1", "api_2", "valkey_1", "valkey_2", "postgres")
 
 
@@ -97,7 +98,10 @@ def _disk(layout: Layout, profile: str) -> list[Finding]:
 
 
 def _ports(layout: Layout, profile: str) -> list[Finding]:
-    wanted = LIVE_PORTS if profile == "live" else tuple(PORTS)
+    plain = (
+        LIVE_PORTS if profile == "live" else tuple(name for name in PORTS if name not in REPLICATION_PORTS)
+    )
+    wanted = (*plain, *(REPLICATION_PORTS if layout.replicas else ()))
     taken = {name: layout.port(name) for name in wanted if not _is_free(layout.port(name))}
     ours = _stack_processes(layout)
     findings = []

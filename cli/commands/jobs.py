@@ -198,5 +198,5 @@ def stack_arguments(layout: Layout) -> dict[str, str]:
         "importer-key-file": f"{settings.secrets_dir}/importer_key",
         "jars": str(layout.cache / "jars" / "spark"),
         "local-dir": str(layout.home / "data" / "spark"),
-        "shards": str(len(settings.valkey_urls)),
+        "shards": str(len(settings.shards)),
     }

@@ -22,7 +22,7 @@ from rich.live import Live
 from rich.table import Table
 
 from cli.setup import prepare
-from cli.stack.layout import REPOSITORY, Layout, keep_offset, layout_from
+from cli.stack.layout import REPOSITORY, Layout, keep_offset, keep_replicas, layout_from
 from cli.stack.profiles import PARTS
 from cli.stack.supervisor import hold_lock
 
@@ -46,6 +46,12 @@ def up(
     profile: Annotated[str, typer.Option(help="live: play only, no Java. full: everything.")] = "full",
     lan: Annotated[bool, typer.Option("--lan", help="Open the web door to the local network.")] = False,
     leave: Annotated[str, typer.Option("--without", help="Leave out of full: airflow,flink,questdb.")] = "",
+    replicas: Annotated[
+        bool,
+        typer.Option(
+            "--replicas", help="A replica a shard and three sentinels; the data keeps them from then on."
+        ),
+    ] = False,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay, and end everything on SIGTERM or Ctrl-C (containers).")
     ] = False,
@@ -63,7 +69,7 @@ def up(
     if unknown := set(filter(None, leave.split(","))) - PARTS.keys():
         _terminal.print(f"--without takes {', '.join(PARTS)}, not {', '.join(unknown)}")
         raise typer.Exit(2)
-    layout = start(profile, lan, leave)
+    layout = start(profile, lan, leave, replicas)
     if foreground:
         _stay(layout)
 
@@ -87,13 +93,16 @@ def _stay(layout: Layout) -> None:
     raise typer.Exit(1)
 
 
-def start(profile: str, lan: bool = False, leave: str = "") -> Layout:
+def start(profile: str, lan: bool = False, leave: str = "", replicas: bool = False) -> Layout:
     """What `up` does; returns the layout of the stack that is ready."""
     layout = layout_from(os.environ)
     keep_offset(layout)
+    if replicas:
+        keep_replicas(layout)
     prepare(profile)
     state = read_state(layout)
-    if state and (state["profile"], state["lan"], state.get("without", "")) == (profile, lan, leave):
+    wanted = {"profile": profile, "lan": lan, "without": leave, "replicas": layout.replicas}
+    if state and wanted == {name: state.get(name) for name in wanted}:
         _terminal.print(f"already up: profile {profile}, supervisor {state['pid']}")
     elif state:
         _terminal.print(f"up with profile {state['profile']}, lan {state['lan']}; changing over")
@@ -222,7 +231,7 @@ def _measured(row: dict[str, Any], layout: Layout) -> dict[str, Any]:
     except psutil.Error:
         row["state"] = "ended"
     if row["name"] == "relay":
-        row["lag_s"] = _relay_lag(layout)
+        row["lag_s"] = relay_lag(layout)
     return row
 
 
@@ -233,7 +242,7 @@ def _memory(process: psutil.Process) -> int:
         return int(process.memory_info().rss)
 
 
-def _relay_lag(layout: Layout) -> float | None:
+def relay_lag(layout: Layout) -> float | None:
     """The relay's own figure, from its metrics port: its worst sink; None where it does not say."""
     try:
         with urllib.request.urlopen(
@@ -243,7 +252,7 @@ def _relay_lag(layout: Layout) -> float | None:
     except OSError:
         return None
     figures = [
-        float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("lakeboard_relay_lag_seconds")
+        float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("lakeboardrelay_lag_seconds")
     ]
     return max(figures, default=None)
 

@@ -13,18 +13,35 @@ from functools import cached_property
 from pathlib import Path
 
 from cli.stack.postgres import url_of
+from cli.stack.scale import MOST, read_scale
 from contracts.errors import BadInput
 from contracts.settings import Settings, from_mapping
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SECRETS = ("jwt_key", "importer_key", "postgres_password", "airflow_password")
+# Settings that a person chooses; all others follow from the layout.
+CHOSEN = (
+    "valkey_wait_ms",
+    "valkey_memory_mb",
+    "outbox_most_entries",
+    "answers_retention_days",
+    "limit_joins",
+    "limit_openings",
+    "limit_requests",
+    "limit_messages",
+    "allowed_networks",
+)
 PORTS = {
     "web": 8080,
     "traefik": 8081,
-    "api_1": 8101,
-    "api_2": 8102,
+    **{f"api_{number}": 8100 + number for number in range(1, MOST + 1)},
     "valkey_1": 6401,
     "valkey_2": 6402,
+    "valkey_1_replica": 6411,
+    "valkey_2_replica": 6412,
+    "sentinel_1": 6421,
+    "sentinel_2": 6422,
+    "sentinel_3": 6423,
     "postgres": 6432,
     "kafka": 9192,
     "kafka_controller": 9193,
@@ -66,6 +83,11 @@ class Layout:
     def log(self, name: str) -> Path:
         """The log of one process."""
         return self.home / "logs" / f"{name}.log"
+
+    @property
+    def replicas(self) -> bool:
+        """Whether each shard of this home has a replica: once it has, either of the two may hold the newest record."""
+        return replicas_file(self.home).exists()
 
     @property
     def run(self) -> Path:
@@ -116,7 +138,7 @@ class Layout:
 
     def settings(self, profile: str) -> Settings:
         """The settings that every process of ours gets; a system outside the profile has an empty URL."""
-        full = profile == "full"
+        full, chosen = profile == "full", chosen_settings()
         hdfs = f"hdfs://127.0.0.1:{self.port('namenode')}"
 
         def http(door: str) -> str:
@@ -125,6 +147,10 @@ class Layout:
         return Settings(
             profile=profile,
             valkey_urls=tuple(f"redis://127.0.0.1:{self.port(f'valkey_{n}')}/0" for n in (1, 2)),
+            valkey_sentinels=tuple(f"127.0.0.1:{self.port(f'sentinel_{n}')}" for n in (1, 2, 3))
+            if self.replicas
+            else (),
+            valkey_wait_replicas=int(self.replicas),
             postgres_url=url_of(self.port("postgres"), self.secrets["postgres_password"]),
             kafka_bootstrap=f"127.0.0.1:{self.port('kafka')}" if full else "",
             hdfs_url=hdfs if full else "",
@@ -137,12 +163,14 @@ class Layout:
             flink_rest_url=http("flink") if full else "",
             airflow_url=http("airflow") if full else "",
             public_url=http("web"),
-            api_ports=(self.port("api_1"), self.port("api_2")),
+            api_ports=tuple(
+                self.port(f"api_{number}") for number in range(1, read_scale(self.run).count + 1)
+            ),
             secrets_dir=str(self.home / "secrets"),
             cache_dir=str(self.cache),
             data_dir=str(self.home / "data"),
             run_dir=str(self.run),
-            answers_retention_days=chosen_settings().answers_retention_days,
+            **{name: getattr(chosen, name) for name in CHOSEN},
             ingest_command=shlex.join([str(REPOSITORY / "lakeboard"), "job", "ingest_answers"])
             if full
             else "",
@@ -171,6 +199,17 @@ def chosen_settings(file: Path = REPOSITORY / "lakeboard.toml") -> Settings:
 def offset_file(home: Path) -> Path:
     """The port offset that a home's data was made with: Iceberg's metadata keeps the NameNode's port for ever."""
     return home / "data" / "port_offset"
+
+
+def replicas_file(home: Path) -> Path:
+    """There if the home's shards have replicas."""
+    return home / "data" / "replicas"
+
+
+def keep_replicas(layout: Layout) -> None:
+    """Give the home's shards replicas from now on."""
+    replicas_file(layout.home).parent.mkdir(parents=True, exist_ok=True)
+    replicas_file(layout.home).touch()
 
 
 def keep_offset(layout: Layout) -> None:

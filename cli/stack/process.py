@@ -174,6 +174,15 @@ class Running:
         if self.process.when_ready:
             self.process.when_ready()
 
+    def ended(self, seconds: float = 10.0) -> bool:
+        """Whether it ends by itself within some time."""
+        assert self._child is not None, f"{self.process.name} is not started"
+        try:
+            self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def kill(self) -> None:
         """Ends the process at once, as a power cut would."""
         if self._child is not None:

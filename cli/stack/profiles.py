@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import psutil
+
 from cli.stack.airflow import airflow
 from cli.stack.flink import flink, streams
 from cli.stack.hdfs import HdfsPorts, hdfs
@@ -13,6 +15,8 @@ from cli.stack.ours import api, relay
 from cli.stack.postgres import postgres
 from cli.stack.process import Process
 from cli.stack.questdb import QuestdbPorts, questdb
+from cli.stack.replication import SENTINELS, ReplicatedShard, replicated_valkey, sentinel
+from cli.stack.scale import read_scale
 from cli.stack.traefik import traefik
 from cli.stack.valkey import valkey
 
@@ -22,6 +26,10 @@ PARTS = {
     "flink": ("jobmanager", "taskmanager", "streams"),
     "questdb": ("questdb",),
 }
+
+
+# What play needs; all else joins when it is there.
+STORES = ("valkey_1", "valkey_2", "postgres")
 
 
 def without(chosen: list[Process], parts: str) -> list[Process]:
@@ -37,26 +45,49 @@ def without(chosen: list[Process], parts: str) -> list[Process]:
     ]
 
 
+def one_api(layout: Layout, profile: str, number: int) -> Process:
+    """The api process of a number. All wait for the first, which applies the migrations: they would wait anyway."""
+    return api(layout, profile, f"api_{number}", STORES if number == 1 else (*STORES, "api_1"))
+
+
 def processes(layout: Layout, profile: str, lan: bool = False) -> list[Process]:
     """Returns the processes of `live` or `full`, those that others wait for first."""
     full = profile == "full"
-    valkeys = [valkey(name, layout.data(name), layout.port(name)) for name in ("valkey_1", "valkey_2")]
+    valkeys = _shards(layout, profile)
     databases = ("lakeboard", "airflow") if full else ("lakeboard",)
     database = postgres(
         layout.data("postgres"), layout.port("postgres"), layout.secrets["postgres_password"], databases
     )
-    stores = (*(process.name for process in valkeys), database.name)
     ours = [
-        api(layout, profile, "api_1", stores),
-        # After the first, which applies the migrations: two at once would wait for each other anyway.
-        api(layout, profile, "api_2", (*stores, "api_1")),
+        *(one_api(layout, profile, number) for number in range(1, read_scale(layout.run).count + 1)),
         # The relay waits for Kafka and QuestDB by itself, a sink at a time: play never does.
-        relay(layout, profile, (*stores, "api_1")),
+        relay(layout, profile, (*STORES, "api_1")),
     ]
     door = traefik(layout, lan, ("api_1",))
     if not full:
         return [*valkeys, database, *ours, door]
     return [*valkeys, database, *_warehouse(layout), *ours, door]
+
+
+def _shards(layout: Layout, profile: str) -> list[Process]:
+    """The shards' servers; with replicas their second servers and the sentinels too."""
+    names = ("valkey_1", "valkey_2")
+    servers = 2 * len(names) if layout.replicas else len(names)
+    limit = layout.settings(profile).valkey_memory_mb * 2**20 or psutil.virtual_memory().total // 2 // servers
+    options = {"maxmemory": str(limit)}
+    if not layout.replicas:
+        return [valkey(name, layout.data(name), layout.port(name), options) for name in names]
+    sentinels = [f"sentinel_{number}" for number in range(1, SENTINELS + 1)]
+    files = tuple(layout.data(name) / "sentinel.conf" for name in sentinels)
+    found: list[Process] = []
+    shards = []
+    for name in names:
+        pair = (name, f"{name}_replica")
+        shard = ReplicatedShard(name, (layout.port(pair[0]), layout.port(pair[1])), files)
+        shards.append(shard)
+        found += [replicated_valkey(one, layout.data(one), layout.port(one), shard, options) for one in pair]
+    after = tuple(process.name for process in found)
+    return found + [sentinel(name, layout.data(name), layout.port(name), shards, after) for name in sentinels]
 
 
 def _warehouse(layout: Layout) -> list[Process]:

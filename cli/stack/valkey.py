@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from cli.stack.process import Process
@@ -21,8 +22,8 @@ def binary() -> Path:
     return next(Path(spec.submodule_search_locations[0]).glob("_binaries/*/valkey-server"))
 
 
-def _answers(port: int) -> bool:
-    """While it loads its files a server accepts connections but answers LOADING: only +PONG is ready."""
+def answers(port: int) -> bool:
+    """Whether the server serves. While it loads its files it accepts connections but answers LOADING: only +PONG is ready."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             connection.sendall(b"PING\r\n")
@@ -31,8 +32,8 @@ def _answers(port: int) -> bool:
         return False
 
 
-def valkey(name: str, folder: Path, port: int) -> Process:
-    """Defines a primary that keeps its files in `folder`."""
+def valkey(name: str, folder: Path, port: int, options: Mapping[str, str] | None = None) -> Process:
+    """Defines a primary that keeps its files in `folder`. options: more of the server's, by their names."""
     arguments = {
         "bind": "127.0.0.1",
         "port": str(port),
@@ -46,6 +47,7 @@ def valkey(name: str, folder: Path, port: int) -> Process:
         "maxmemory-policy": "noeviction",
         "databases": "1",
         "daemonize": "no",
+        **(options or {}),
     }
     command = [str(binary())]
     for key, value in arguments.items():
@@ -55,6 +57,6 @@ def valkey(name: str, folder: Path, port: int) -> Process:
         command=tuple(command),
         folder=folder,
         port=port,
-        ready=lambda: _answers(port),
+        ready=lambda: answers(port),
         stop_seconds=60,  # it writes a snapshot on the way out
     )

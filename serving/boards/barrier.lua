@@ -1,3 +1,4 @@
+#!lua
 -- Put the barriers of some (zone, day) pairs into this shard's outbox, each once.
 -- KEYS[1] outbox   KEYS[2] outbox seq counter   KEYS[3] hash of the barriers written: field -> seq
 -- ARGV[1] the entries' type, then pairs: field ('zone|day'), event bytes

@@ -1,3 +1,4 @@
+#!lua
 -- Create a session's hash if the shard does not have it.
 -- KEYS[1] session hash   KEYS[2] sessions by last write (sorted set)
 -- ARGV[1] session_id, ARGV[2..] field, value, field, value …

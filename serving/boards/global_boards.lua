@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Apply one batch of one source's outbox to the global boards of this shard.
 -- Twin of the packed-score arithmetic in record_answers.lua; its home is contracts/ranking.py.
 --

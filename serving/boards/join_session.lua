@@ -1,3 +1,4 @@
+#!lua
 -- Put a player on a session's list and, with 0 points, on its board.
 -- KEYS[1] session hash   KEYS[2] players (hash)   KEYS[3] the session's board   KEYS[4] set of removed players
 -- ARGV[1] user_id   ARGV[2] name   ARGV[3] most players   ARGV[4] channel

@@ -9,14 +9,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis import Redis
+from redis.exceptions import ResponseError
 
 from contracts import names
+from contracts.settings import ShardAddress
+from serving.boards.acknowledged import ALLOW_OOM, add_wait
+from serving.boards.clients import address_of, blocking_client_of, close_blocking_client
 from serving.boards.shards import script_text
 
+# What the relay writes is allowed at the memory limit: without it the outbox is never trimmed.
 # Renew only one's own lease; expiry in ms.
-_RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
+_RENEW = (
+    ALLOW_OOM
+    + "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
+)
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+# The lease's next epoch, or nothing while another holds it.
+_TAKE = (
+    ALLOW_OOM
+    + "if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end "
+    + "return redis.call('INCR', KEYS[2])"
+)
+_SET = ALLOW_OOM + "return redis.call('SET', KEYS[1], unpack(ARGV))"
 
 # Longer than a restart of the relay; shorter, and a relay that is gone would still look level.
 LAG_EXPIRY_MS = 15_000
@@ -33,6 +47,15 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What a shard said in one breath: the stream's last id, whether the lease is held, and whether replicas have it all."""
+
+    last_seq: int
+    leads: bool
+    replicated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Addition:
     """One answer's share in one global board."""
 
@@ -42,15 +65,25 @@ class Addition:
     ticks: int
 
 
+def _last_id(stream: Any) -> int:
+    """The last generated id of XINFO STREAM's reply; 0 if there is no stream."""
+    if isinstance(stream, ResponseError) and "no such key" in str(stream):
+        return 0
+    if isinstance(stream, Exception):
+        raise stream
+    return int(stream["last-generated-id"].partition(b"-")[0])
+
+
 class Outbox:
     """One shard, seen from the relay. Connects with the first call, so that a relay starts while a shard is away."""
 
-    def __init__(self, url: str) -> None:
-        self._client: Any = Redis.from_url(url, protocol=2, socket_timeout=30)
+    def __init__(self, shard: str | ShardAddress) -> None:
+        self._address = address_of(shard)
+        self._client: Any = blocking_client_of(self._address)
         self._apply = self._client.register_script(script_text("global_boards"))
 
     def close(self) -> None:
-        self._client.close()
+        close_blocking_client(self._client)
 
     def has_session(self, session_id: str) -> bool:
         """Whether the shard knows a session: one that it does not know is sealed, never new."""
@@ -58,17 +91,38 @@ class Outbox:
 
     def report_lag(self, text: str) -> None:
         """Leave the relay's lag by sink (JSON) on the shard; it goes when the relay no longer says it."""
-        self._client.set(names.relay_lag(), text, px=LAG_EXPIRY_MS)
+        self._client.eval(_SET, 1, names.relay_lag(), text, "PX", LAG_EXPIRY_MS)
 
     def take_lease(self, name: str, token: str, expiry_ms: int) -> int | None:
         """Take a lease: its epoch (1, 2, 3 …), or None while another holds it."""
-        if self._client.set(names.lease(name), token, nx=True, px=expiry_ms) is None:
-            return None
-        return int(self._client.incr(names.lease(name + ":epoch")))
+        keys = (names.lease(name), names.lease(name + ":epoch"))
+        found = self._client.eval(_TAKE, 2, *keys, token, expiry_ms)
+        return None if found is None else int(found)
 
-    def renew_lease(self, name: str, token: str, expiry_ms: int) -> bool:
-        """Renew it. False: it was lost."""
-        return bool(self._client.eval(_RENEW, 1, names.lease(name), token, expiry_ms))
+    def look(self, name: str, token: str, expiry_ms: int) -> Look:
+        """Read the last id, renew the lease, and wait for the replicas; in this order and on one connection.
+
+        What is there when the lease is renewed is on every replica if `replicated`: whichever is promoted has it. An
+        entry beyond may be lost with its primary, and its seq be given to another answer: nobody may take it yet.
+        """
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.xinfo_stream(names.outbox())
+            pipe.eval(_RENEW, 1, names.lease(name), token, expiry_ms)
+            self._add_wait(pipe)
+            stream, leads, *waited = pipe.execute(raise_on_error=False)
+        if isinstance(leads, Exception):
+            raise leads
+        return Look(_last_id(stream), bool(leads), self._has_waited(waited))
+
+    def _add_wait(self, pipe: Any) -> None:
+        if self._address.wait_replicas:
+            add_wait(pipe, self._address)
+
+    def _has_waited(self, replies: Sequence[Any]) -> bool:
+        """Whether the end of a pipeline says that the replicas have what came before it; so where there are none."""
+        if not self._address.wait_replicas:
+            return True
+        return isinstance(replies[-1], int) and replies[-1] >= self._address.wait_replicas
 
     def release_lease(self, name: str, token: str) -> None:
         """Give it back, if it is still one's own."""
@@ -76,9 +130,10 @@ class Outbox:
 
     def last_seq(self) -> int:
         """The stream's last generated id, which trimming does not change; 0 if there is no stream."""
-        if not self._client.exists(names.outbox()):
-            return 0
-        return int(self._client.xinfo_stream(names.outbox())["last-generated-id"].partition(b"-")[0])
+        try:
+            return _last_id(self._client.xinfo_stream(names.outbox()))
+        except ResponseError as error:
+            return _last_id(error)
 
     def read_after(self, position: int, count: int) -> list[Entry]:
         """The next entries after a position, in order. The first may not be position + 1 if the stream was trimmed."""
@@ -96,9 +151,19 @@ class Outbox:
         """How far this shard's global boards have taken a source's outbox."""
         return int(self._client.get(names.global_position(source)) or 0)
 
+    def kept_position(self, source: int) -> int | None:
+        """The same, if it and its boards are on every replica; None if that is not known."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.get(names.global_position(source))
+            self._add_wait(pipe)
+            position, *waited = pipe.execute(raise_on_error=False)
+        if isinstance(position, Exception):
+            raise position
+        return int(position or 0) if self._has_waited(waited) else None
+
     def remember_boards_since(self, instant_us: int) -> None:
         """Keep a copy of `boards_since_us` for the time when Postgres is away."""
-        self._client.set(names.boards_since(), instant_us)
+        self._client.eval(_SET, 1, names.boards_since(), instant_us)
 
     def remembered_boards_since(self) -> int | None:
         """The copy, or None. `boards_since` only moves back, so the copy may be later than the truth, never earlier."""

@@ -1,9 +1,10 @@
+#!lua
 -- Record a batch of answers: duplicate key, boards and outbox entry of one answer together.
 -- Twins of the packed-score arithmetic: contracts/ranking.py (home), tests/model.py; vectors in tests/vectors.
 --
 -- KEYS[1] outbox stream   KEYS[2] outbox seq counter   KEYS[3] sessions by last write (sorted set)
 -- KEYS[4..] the distinct keys the batch names by index
--- ARGV[1] number of answers n, then per answer:
+-- ARGV[1] number of answers n, ARGV[2] entries from which the outbox takes no new answer, then per answer:
 --   mode         'live' | 'import' | 'late' (late: sealed session, checked by the caller; writes the outbox entry alone)
 --   session      index in KEYS of the session hash
 --   answers      index in KEYS of the session's duplicate hash
@@ -17,11 +18,12 @@
 --   b            number of boards, then b pairs: index in KEYS, ticks (of that board, clamped)
 -- Returns one list per answer: {status, points, occurred_at_us, seq, correct, packed, rank}
 --   status: counted | repeat | or a code of contracts/errors.py: stale, session_sealed, session_ended,
---           question_closed, session_quiz_mismatch, points_overflow, invalid_field
+--           question_closed, session_quiz_mismatch, points_overflow, outbox_full, invalid_field
 --   packed is the total on rank_board as digits ('' if none), rank counts from 1 (0 if none).
 -- A repeat finds its field and gets the first result back; nothing is written for it.
 -- Step 1 reads and judges everything (a wrong type or number fails here, before any write);
--- step 2 only writes. A script is not rolled back by an error, so no check may stand in step 2.
+-- step 2 only writes. A script is not rolled back by an error, so no check may stand in step 2. The first line of this
+-- file makes a server that may not write (memory, disk, replicas) refuse before step 1.
 -- Packed scores stay doubles and are printed with %.0f: tostring and `..` keep 14 digits.
 
 local TICK_SPAN = 4194304            -- 2^22
@@ -51,6 +53,7 @@ local function added(packed, points, ticks)
 end
 
 local seq = tonumber(redis.call('GET', KEYS[2]) or '0')
+local room = tonumber(ARGV[2]) - redis.call('XLEN', KEYS[1])
 redis.call('ZCARD', KEYS[3])   -- a wrong type fails here, before any write
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 if last[1] and last[1][1] ~= digits(seq) .. '-0' then
@@ -116,7 +119,7 @@ local function first_result(a)
 end
 
 -- Step 1: read and judge.
-local at = 2
+local at = 3
 for i = 1, tonumber(ARGV[1]) do
   local a = {
     mode = ARGV[at], session = tonumber(ARGV[at + 1]), answers = tonumber(ARGV[at + 2]), field = ARGV[at + 3],
@@ -147,6 +150,7 @@ for i = 1, tonumber(ARGV[1]) do
   else
     local reply = first_result(a)
     status = reply == nil and live_refusal(a, session) or nil
+    if reply == nil and status == nil and #plans >= room then status = 'outbox_full' end
     if reply == nil and status == nil then
       for _, pair in ipairs(a.boards) do
         local packed = total_of(pair[1], a.user)

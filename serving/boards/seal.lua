@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- First step of sealing: mark a quiet session so that record_answers refuses it from now on.
 -- KEYS[1] session hash   KEYS[2] outbox seq counter   KEYS[3] sessions by last write (sorted set)
 -- ARGV[1] quiet since, µs: a session written to after this instant is left alone, and a challenge that is open until then

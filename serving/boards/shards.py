@@ -8,24 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
 
 from contracts import names
 from contracts.events import ANSWER_TYPE, BARRIER_TYPE
 from contracts.identity import HashRing
+from contracts.settings import OUTBOX_MOST_ENTRIES, ShardAddress
+from serving.boards.acknowledged import ScriptRunner
+from serving.boards.clients import address_of, client_of, close_client
 
 _HERE = Path(__file__).parent
 COUNTED = "counted"
 REPEAT = "repeat"
+OUTBOX_FULL = "outbox_full"
 LIVE, IMPORT, LATE = "live", "import", "late"
 # Roles whose sockets a session counts.
 ROLES_PRESENT = ("host", "player")
 
 
+@lru_cache
 def script_text(name: str) -> str:
     """The Lua source of one of this room's scripts."""
     return (_HERE / f"{name}.lua").read_text(encoding="utf-8")
@@ -87,10 +92,12 @@ class _Keys:
         return found
 
 
-def arguments_of(batch: Sequence[AnswerToRecord]) -> tuple[list[str], list[Any]]:
+def arguments_of(
+    batch: Sequence[AnswerToRecord], outbox_entries: int = OUTBOX_MOST_ENTRIES
+) -> tuple[list[str], list[Any]]:
     """KEYS and ARGV of record_answers.lua for a batch."""
     keys = _Keys([names.outbox(), names.outbox_seq(), names.idle_sessions()])
-    argv: list[Any] = [len(batch)]
+    argv: list[Any] = [len(batch), outbox_entries]
     for a in batch:
         argv += (
             a.mode,
@@ -138,13 +145,23 @@ def _session_arguments(session_id: str, fields: Mapping[str, Any]) -> tuple[list
 
 
 class Shards:
-    """Clients of all shards, in order of their numbers. Opens nothing until the first call."""
+    """Clients of all shards, in order of their numbers. Opens nothing until the first call.
 
-    def __init__(self, urls: Sequence[str]) -> None:
+    Every call that writes what somebody is told of raises SystemMissing if too few replicas have it: it is not undone,
+    and the same call again is harmless and gets the first one's result.
+    """
+
+    def __init__(self, shards: Sequence[str | ShardAddress], *, replicas: bool = False) -> None:
+        """replicas: clients of the replicas, for reading alone."""
+        self.addresses = [address_of(shard) for shard in shards]
         # Workers send batches and readers share the rest; at the bound a caller fails, so it is far above what runs.
-        self.clients: list[Redis] = [Redis.from_url(url, protocol=2, max_connections=1_024) for url in urls]
-        self.ring = HashRing(len(urls))
-        self._digests: list[dict[str, str]] = [{} for _ in urls]
+        self.clients: list[Redis] = [
+            client_of(one, max_connections=1_024, replica=replicas) for one in self.addresses
+        ]
+        self._scripts = [
+            ScriptRunner(client, one) for client, one in zip(self.clients, self.addresses, strict=True)
+        ]
+        self.ring = HashRing(len(shards))
 
     def __len__(self) -> int:
         return len(self.clients)
@@ -155,22 +172,15 @@ class Shards:
 
     async def close(self) -> None:
         for client in self.clients:
-            await client.aclose()
+            await close_client(client)
 
     async def call(self, shard: int, name: str, keys: Sequence[str], argv: Sequence[Any]) -> Any:
-        """Run a script by its digest, loading it where the shard does not have it (a restarted server forgets)."""
-        client, digests = self.clients[shard], self._digests[shard]
-        if name not in digests:
-            digests[name] = await client.script_load(script_text(name))
-        try:
-            return await client.evalsha(digests[name], len(keys), *keys, *argv)
-        except NoScriptError:
-            digests[name] = await client.script_load(script_text(name))
-            return await client.evalsha(digests[name], len(keys), *keys, *argv)
+        """Run one of this room's scripts; its reply, once it is acknowledged."""
+        return await self._scripts[shard].run(script_text(name), keys, argv)
 
     async def record(self, shard: int, batch: Sequence[AnswerToRecord]) -> list[Outcome]:
         """Record a batch that belongs to one shard; outcomes in the batch's order. A repeat is harmless."""
-        keys, argv = arguments_of(batch)
+        keys, argv = arguments_of(batch, self.addresses[shard].outbox_entries)
         return [_outcome(reply) for reply in await self.call(shard, "record_answers", keys, argv)]
 
     async def create_session(self, shard: int, session_id: str, fields: Mapping[str, Any]) -> str:
@@ -180,13 +190,8 @@ class Shards:
 
     async def create_sessions(self, shard: int, sessions: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """Create many sessions' hashes in one round trip; those that are there stay as they are."""
-        text = script_text("create_session")
-        digest = await self.clients[shard].script_load(text)
-        async with self.clients[shard].pipeline(transaction=False) as pipe:
-            for session_id, fields in sessions:
-                keys, argv = _session_arguments(session_id, fields)
-                pipe.evalsha(digest, len(keys), *keys, *argv)
-            await pipe.execute()
+        calls = [_session_arguments(session_id, fields) for session_id, fields in sessions]
+        await self._scripts[shard].run_many(script_text("create_session"), calls)
 
     async def write_barriers(
         self, shard: int, barriers: Sequence[tuple[str, bytes]]

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Put boards that were made anew in the place of the live ones, if nothing has moved since they were made.
 -- KEYS[1..c] counters: the outbox's seq of this shard, or the positions of all sources (global boards)
 -- KEYS[c+1..] triples: board made anew (absent: nobody is on it), live board, players of the session (hash), or the

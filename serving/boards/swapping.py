@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from redis import Redis
-
 from contracts import names
+from contracts.settings import ShardAddress
+from serving.boards.acknowledged import add_wait, check_wait
+from serving.boards.clients import address_of, blocking_client_of, close_blocking_client
 from serving.boards.shards import script_text
 
 # Members a ZADD: a larger one blocks the shard for longer than 1 ms.
@@ -18,12 +19,13 @@ _PIPELINE_BOARDS = 200
 class BoardSwap:
     """One shard, seen from a rebuild."""
 
-    def __init__(self, url: str) -> None:
-        self._client: Any = Redis.from_url(url, protocol=2, socket_timeout=30)
+    def __init__(self, shard: str | ShardAddress) -> None:
+        self._address = address_of(shard)
+        self._client: Any = blocking_client_of(self._address)
         self._swap = self._client.register_script(script_text("swap_boards"))
 
     def close(self) -> None:
-        self._client.close()
+        close_blocking_client(self._client)
 
     def live_keys(self) -> set[str]:
         """The key of every board on this shard."""
@@ -52,7 +54,10 @@ class BoardSwap:
         pipe.execute()
 
     def swap_own(self, keys: Sequence[str], seq: int) -> bool:
-        """Put quiz and session boards in place if the shard's seq is still `seq`; False: it has moved."""
+        """Put quiz and session boards in place if the shard's seq is still `seq`; False: it has moved.
+
+        Raises SystemMissing if too few replicas have them: run the rebuild again.
+        """
         return self._run([names.outbox_seq()], "equal", [seq], keys)
 
     def swap_global(self, keys: Sequence[str], positions: Sequence[int]) -> bool:
@@ -67,5 +72,11 @@ class BoardSwap:
             kind, _, ident = names.parse_board(key)[0].partition(":")
             players = names.session_players(ident) if kind == "session" else key
             triples += (names.rebuilt_board(key), key, players)
-        reply = self._swap(keys=[*counters, *triples], args=[len(counters), rule, *expected])
-        return bool(reply[0] == b"swapped")
+        with self._client.pipeline(transaction=False) as pipe:
+            self._swap(keys=[*counters, *triples], args=[len(counters), rule, *expected], client=pipe)
+            if self._address.wait_replicas:
+                add_wait(pipe, self._address)
+            replies = pipe.execute()
+        if self._address.wait_replicas:
+            check_wait(self._address, replies)
+        return bool(replies[0][0] == b"swapped")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from redis import Redis
-
 from contracts import names
+from contracts.settings import ShardAddress
+from serving.boards.clients import address_of, blocking_client_of, close_blocking_client
 
 # Keys a SCAN call and boards a pipeline: each keeps a shard busy for well under 10 ms.
 _SCAN_KEYS = 1_000
@@ -17,12 +17,12 @@ _READ_BOARDS = 200
 class WholeBoards:
     """All shards, for reading; opens nothing until the first call."""
 
-    def __init__(self, urls: Sequence[str]) -> None:
-        self._clients: list[Any] = [Redis.from_url(url, protocol=2, socket_timeout=30) for url in urls]
+    def __init__(self, shards: Sequence[str | ShardAddress]) -> None:
+        self._clients: list[Any] = [blocking_client_of(address_of(shard)) for shard in shards]
 
     def close(self) -> None:
         for client in self._clients:
-            client.close()
+            close_blocking_client(client)
 
     def keys(self) -> set[str]:
         """The key of every board that any shard has."""

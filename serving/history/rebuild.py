@@ -48,7 +48,7 @@ class Record:
     def __init__(self, settings: Settings, shard: int) -> None:
         self.shard = shard
         self._lake = room("lake.archived_entries").ArchivedEntries(the_lake(settings), shard, None)
-        self._outbox = Outbox(settings.valkey_urls[shard])
+        self._outbox = Outbox(settings.shards[shard])
 
     def close(self) -> None:
         self._lake.close()
@@ -189,7 +189,7 @@ def rebuild(settings: Settings, advance: Advance = lambda n: None) -> dict[str, 
         upgrade(settings.postgres_url)
         archived = archived_months_now(settings.postgres_url).months
         check_readable(settings, [date.min])
-        for shard in range(len(settings.valkey_urls)):
+        for shard in range(len(settings.shards)):
             record, history = Record(settings, shard), History(settings.postgres_url, shard)
             try:
                 last = position = history.position()

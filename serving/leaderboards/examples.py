@@ -20,6 +20,7 @@ PROVENANCE: dict[str, Any] = {
     "rules": ["speed@1"],
     "bound": None,
     "settlement": "7",
+    "replica": False,
 }
 BOARD: dict[str, Any] = {
     "scope": "quiz:starter-a1",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
+from redis.exceptions import RedisError
 
 from contracts import names
 from contracts.boards import Board, Scope
@@ -16,37 +18,36 @@ from contracts.periods import iso_ms
 from contracts.ranking import reached_at_us
 from contracts.replies import BoardReply, Entry, Provenance, UserRank, Wanted
 from contracts.settlements import state_of
-from serving.boards.boards import Place
+from serving.boards.boards import Boards, Place
 from serving.connections import Connections
 from serving.sessions.answering import Answering
 from serving.sessions.store import now_us
 
+LOG = logging.getLogger(__name__)
+# A replica that hangs is passed over after this; the board then comes from the primary.
+REPLICA_WAIT_S = 0.5
 # Quizzes whose zone one process remembers: about 15 MB; beyond, the oldest is asked for again.
 REMEMBERED_ZONES = 100_000
 # A rule that is new for a quiz shows after this long; shorter asks Postgres for each board.
 RULES_FOR_S = 10.0
 
 
-_NAMES = {
-    "user": "select user_id, name from users where user_id = any(%s)",
-    "quiz": "select quiz_id, title from quizzes where quiz_id = any(%s)",
-}
-
-
 async def names_of(connections: Connections, ids: Iterable[str], subject: str = "user") -> dict[str, str]:
     """id → name (a quiz' title; questions have none) from Postgres; empty while it is down: it is still the board."""
     wanted = sorted(set(ids))
-    if not wanted or subject not in _NAMES:
+    if subject == "user":
+        return await connections.user_names.of(wanted)
+    if subject != "quiz" or not wanted:
         return {}
     try:
         async with connections.sql() as sql:
-            found = await sql.execute(_NAMES[subject], [wanted])
+            found = await sql.execute("select quiz_id, title from quizzes where quiz_id = any(%s)", [wanted])
             return {row[0]: row[1] for row in await found.fetchall() if row[1]}
     except (LakeboardError, psycopg.Error):
         return {}
 
 
-def entry(place: Place, anchor_us: int, tick_us: int, known: dict[str, str]) -> Entry:
+def entry(place: Place, anchor_us: int, tick_us: int, known: Mapping[str, str]) -> Entry:
     """A place as a reply's row."""
     ticks = place.ticks
     reached = None if ticks is None else iso_ms(reached_at_us(anchor_us, ticks, tick_us))
@@ -128,6 +129,20 @@ async def rules_of(connections: Connections, quiz_id: str | None) -> tuple[str, 
     return rules
 
 
+async def _source(connections: Connections, quiz_id: str | None, stale: bool) -> tuple[Boards, int | None]:
+    """The boards to read, and, where they are replicas', whole seconds since these heard of their primary."""
+    if stale and connections.replicas is not None:
+        try:
+            async with asyncio.timeout(REPLICA_WAIT_S):
+                heard_s = await connections.replicas.heard_s(quiz_id)
+        except (RedisError, OSError, TimeoutError) as error:
+            LOG.warning("replicas_not_read error=%s", error)
+        else:
+            if heard_s is not None:
+                return connections.replicas, heard_s
+    return connections.boards, None
+
+
 async def read_board(
     connections: Connections,
     board: Board,
@@ -136,31 +151,38 @@ async def read_board(
     quiz_id: str | None,
     wanted: Wanted,
     rules: tuple[str, ...],
+    stale: bool = False,
 ) -> BoardReply:
-    """The reply from Redis. `quiz_id` owns the board's shard; None means a global board over all shards."""
-    boards = connections.boards
+    """The reply from Redis. `quiz_id` owns the board's shard; None means a global board over all shards.
+
+    stale: replicas may be read. What was acknowledged is on them too; the rest is as of when they heard of their primary.
+    """
+    asked_us = now_us()
+    boards, heard_s = await _source(connections, quiz_id, stale)
     key = names.board(str(board.scope), board.period, board.start)
     user_id = wanted.user_id
-    top = await boards.top(key, wanted.k, quiz_id)
-    around = await boards.around(key, user_id, wanted.m, quiz_id) if user_id else []
-    participants = await boards.participants(key, quiz_id)
-    places = await asyncio.gather(*(boards.rank(key, user, quiz_id) for user in wanted.users))
-    shown = [*top, *around, *(place for place in places if place)]
+    page = await boards.page(key, quiz_id, wanted.k, user_id, wanted.m, wanted.users)
+    shown = [*page.top, *page.around, *(place for place in page.places if place)]
     known = await names_of(connections, (place.user_id for place in shown))
-    rows = tuple(entry(place, anchor_us, tick_us, known) for place in around)
+    rows = tuple(entry(place, anchor_us, tick_us, known) for place in page.around)
     ranks = tuple(
         UserRank(user, entry(place, anchor_us, tick_us, known) if place else None)
-        for user, place in zip(wanted.users, places, strict=True)
+        for user, place in zip(wanted.users, page.places, strict=True)
     )
     now = now_us()
     return BoardReply(
         scope=str(board.scope),
         period=board.period,
         start=str(board.start),
-        entries=tuple(entry(place, anchor_us, tick_us, known) for place in top),
-        participants=participants,
+        entries=tuple(entry(place, anchor_us, tick_us, known) for place in page.top),
+        participants=page.participants,
         provenance=Provenance(
-            "redis", "exact", iso_ms(now), state_of(board.period, board.start, board.zone, now, False), rules
+            "redis",
+            "exact",
+            iso_ms(now if heard_s is None else asked_us - (heard_s + 1) * 1_000_000),
+            state_of(board.period, board.start, board.zone, now, False),
+            rules,
+            replica=heard_s is not None,
         ),
         me=next((row for row in rows if row.user_id == user_id), None),
         around=rows,

@@ -34,7 +34,7 @@ class Doors:
 
 @dataclass(frozen=True, slots=True)
 class AskedBoard:
-    """A board's name as it was written, and what of it is wanted."""
+    """A board's name as it was written, and what of it is wanted; stale: Redis' replicas may be read."""
 
     scope: Scope
     period: str
@@ -43,6 +43,7 @@ class AskedBoard:
     at: At = NOW
     explain: bool = False
     counting: Counting = USERS_POINTS
+    stale: bool = False
 
 
 async def read(doors: Doors, asked: AskedBoard) -> dict[str, Any]:
@@ -73,7 +74,7 @@ async def read(doors: Doors, asked: AskedBoard) -> dict[str, Any]:
     rules = await live_boards.rules_of(connections, quiz_id)
     reply = (
         await live_boards.read_board(
-            connections, board, board.anchor_us, board.tick_us, quiz_id, asked.wanted, rules
+            connections, board, board.anchor_us, board.tick_us, quiz_id, asked.wanted, rules, asked.stale
         )
     ).to_dict()
     whole = span(board.period, board.start, zone)
@@ -133,6 +134,7 @@ async def _session(doors: Doors, asked: AskedBoard) -> dict[str, Any]:
         session.quiz_id,
         asked.wanted,
         (session.rule,),
+        asked.stale,
     )
     started = Span(session.started_at_us, FOREVER_US)
     return _explained(reply.to_dict(), asked, started, time.monotonic() - began)

@@ -34,7 +34,7 @@ from contracts.errors import BrokenContract, LakeboardError, Retryable, SystemMi
 from contracts.events import ANSWER_TYPE, AnswerEvent, decode
 from contracts.periods import first_day, midnight_us, parse_day
 from contracts.ranking import POINTS_MAX, pack
-from contracts.settings import Settings, from_mapping
+from contracts.settings import Settings, ShardAddress, from_mapping
 from serving.boards.outbox import Entry, Outbox
 from serving.boards.swapping import BoardSwap
 from serving.history.whole_record import WholeRecord
@@ -87,13 +87,17 @@ class ShardRebuild:
     def __init__(
         self,
         shard: int,
-        url: str,
+        address: ShardAddress,
         settings: Settings,
         since_us: int,
         points_of: PointsOf,
         advance: Advance,
     ) -> None:
-        self.history, self.outbox, self.swap = WholeRecord(settings, shard), Outbox(url), BoardSwap(url)
+        self.history, self.outbox, self.swap = (
+            WholeRecord(settings, shard),
+            Outbox(address),
+            BoardSwap(address),
+        )
         self.shard, self.since_us, self.advance = shard, since_us, advance
         self.points_of = points_of
         self.totals = Totals()
@@ -187,17 +191,17 @@ class GlobalRebuild:
 
     def __init__(
         self,
-        urls: Sequence[str],
+        addresses: Sequence[ShardAddress],
         settings: Settings,
         since_us: int,
         points_of: PointsOf,
         advance: Advance,
     ) -> None:
         self.points_of = points_of
-        self.swaps = [BoardSwap(url) for url in urls]
-        self.histories = [WholeRecord(settings, shard) for shard in range(len(urls))]
-        self.totals = [Totals() for _ in urls]
-        self.positions = [0] * len(urls)
+        self.swaps = [BoardSwap(address) for address in addresses]
+        self.histories = [WholeRecord(settings, shard) for shard in range(len(addresses))]
+        self.totals = [Totals() for _ in addresses]
+        self.positions = [0] * len(addresses)
         self.since_us, self.advance = since_us, advance
 
     def close(self) -> None:
@@ -277,15 +281,15 @@ def rebuild(
             since_us = _move_since(sql, since)
             points_of = counting(corrections_in_force(sql))
             boards, seqs = 0, []
-            for shard, url in enumerate(settings.valkey_urls):
-                one = ShardRebuild(shard, url, settings, since_us, points_of, advance)
+            for shard, address in enumerate(settings.shards):
+                one = ShardRebuild(shard, address, settings, since_us, points_of, advance)
                 try:
                     one.swap.forget_made()
                     boards += one.run()
                     seqs.append(one.seq)
                 finally:
                     one.close()
-            everybody = GlobalRebuild(settings.valkey_urls, settings, since_us, points_of, advance)
+            everybody = GlobalRebuild(settings.shards, settings, since_us, points_of, advance)
             try:
                 boards += everybody.run()
             finally:

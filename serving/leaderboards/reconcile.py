@@ -302,7 +302,7 @@ def reconcile(
             f"profile {settings.profile} has no lake",
             next_step="./lakeboard up --profile full",
         )
-    live = WholeBoards(settings.valkey_urls)
+    live = WholeBoards(settings.shards)
     try:
         with psycopg.connect(settings.postgres_url, autocommit=True, connect_timeout=5) as connection:
             lake = Lake(

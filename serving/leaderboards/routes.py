@@ -63,6 +63,12 @@ Fresh = Annotated[
         description="ingest what Kafka has first, if the lake sums this board: takes a minute and the importer's key"
     ),
 ]
+Stale = Annotated[
+    bool,
+    Query(
+        description="a Redis board may be read from replicas, a moment old; `provenance.replica` says whether it was"
+    ),
+]
 IfNoneMatch = Annotated[str, Header(description="ETags that the caller has: 304 if one is still the reply's")]
 
 
@@ -139,6 +145,7 @@ async def leaderboard(
     settlement: SettlementId = "",
     as_of: AsOf = "",
     fresh: Fresh = False,
+    stale: Stale = False,
     explain: Explain = False,
     subject: Subject = "user",
     measure: Measure = "points",
@@ -147,7 +154,7 @@ async def leaderboard(
     """From Redis while the period runs, from the lake once it is settled; never less than was asked for."""
     at, counting = _at(settlement, as_of), Counting.parse(subject, measure)
     wanted = _wanted(k, around, m, users, counting)
-    asked = AskedBoard(Scope.parse(scope), period, start, wanted, at, explain, counting)
+    asked = AskedBoard(Scope.parse(scope), period, start, wanted, at, explain, counting, stale)
     # Only a board that the lake sums may take more than a page's time; others are as fresh as they can be.
     summed = at.past or not counting.users_points
     ingest = fresh and summed

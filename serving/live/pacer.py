@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from contracts import names
 from contracts.errors import LakeboardError
+from serving.boards.acknowledged import ALLOW_OOM
 from serving.ending import end_tasks
 from serving.sessions.hosting import Hosting, Presence
 from serving.sessions.store import SessionStore, now_us
@@ -33,7 +34,7 @@ PUT_OFF_US = 1_000_000
 DUE_AT_ONCE = 100
 # Take it if it is free, renew it if it is one's own: 1 while it is held.
 _HOLD = (
-    "if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end "
+    ALLOW_OOM + "if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end "
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
 )
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"

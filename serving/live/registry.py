@@ -17,6 +17,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from contracts import names
+from serving.boards.acknowledged import ALLOW_OOM
 from serving.connections import Connections
 from serving.ending import end_tasks
 from serving.sessions.store import now_us
@@ -70,6 +71,9 @@ def place(handlers: Iterable[Handler], having: Iterable[str]) -> Handler | None:
     return min(near, key=load, default=least)
 
 
+_BEAT = ALLOW_OOM + "return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])"
+
+
 class Registry:
     """This process' entry, and what it knows of the others."""
 
@@ -104,7 +108,7 @@ class Registry:
         async def write(shard: int) -> None:
             try:
                 async with asyncio.timeout(BEAT_WAIT_S):
-                    await self.connections.texts[shard].hset(names.handlers(), self.id, entry)
+                    await self.connections.texts[shard].eval(_BEAT, 1, names.handlers(), self.id, entry)
             except (RedisError, OSError, TimeoutError) as error:
                 LOG.warning("beat_lost shard=%d error=%r", shard, error)
 

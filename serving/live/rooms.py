@@ -12,12 +12,14 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Sequence
 
 import redis.exceptions
 
 from contracts import names
 from contracts.errors import BadInput, LakeboardError
-from serving.boards.session_boards import SessionReading, read_session
+from serving.boards.session_boards import SessionReading, read_session, session_reads
+from serving.boards.ticks import Ticks
 from serving.connections import Connections
 from serving.ending import end_tasks
 from serving.live.holding import ConnectGate
@@ -55,11 +57,20 @@ DRAIN_OVER_S = 4.0
 class Room:
     """One session's receivers in this process."""
 
-    def __init__(self, session_id: str, answering: Answering, presence: Presence, gate: ConnectGate) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        answering: Answering,
+        presence: Presence,
+        gate: ConnectGate,
+        reads: Sequence[Ticks],
+    ) -> None:
+        """reads: of each shard's sessions, shared by all rooms of the process."""
         self.session_id = session_id
         self.answering = answering
         self.presence = presence
         self.gate = gate
+        self.reads = reads
         self.receivers: set[Receiver] = set()
         self.wake = asyncio.Event()
         self.urgent = False
@@ -178,9 +189,9 @@ class Room:
 
     async def _read(self) -> None:
         """The session and its board at one instant, for pushes, new receivers and the answers of this process."""
-        client = await self.answering.store.client_of(self.session_id)
+        shard = await self.answering.store.shard_of(self.session_id)
         began = time.monotonic()
-        reading = await read_session(client, self.session_id, BOARD_ROWS)
+        reading = await read_session(self.reads[shard], self.session_id, BOARD_ROWS)
         if not reading.fields:
             raise unknown_session(self.session_id)
         session = Session.from_hash(self.session_id, reading.fields, reading.removed)
@@ -234,6 +245,7 @@ class Rooms:
         self.answering = answering
         self.presence = presence
         self.gate = ConnectGate()
+        self.reads = [session_reads(client) for client in connections.texts]
         self.rooms: dict[str, Room] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._listeners: list[asyncio.Task[None]] = []
@@ -253,7 +265,9 @@ class Rooms:
         self.gate.connected(time.monotonic())
         room = self.rooms.get(session_id)
         if room is None:
-            room = self.rooms[session_id] = Room(session_id, self.answering, self.presence, self.gate)
+            room = self.rooms[session_id] = Room(
+                session_id, self.answering, self.presence, self.gate, self.reads
+            )
             self._tasks[session_id] = asyncio.create_task(room.run())
         room.receivers.add(receiver)
         return room

@@ -23,7 +23,8 @@ from contracts.errors import Retryable, SystemMissing
 from contracts.events import AnswerEvent, encode
 from contracts.periods import period_start
 from contracts.ranking import ticks_of
-from serving.boards.shards import LIVE, AnswerToRecord, Outcome, Shards
+from serving.boards.acknowledged import refusal_of
+from serving.boards.shards import LIVE, OUTBOX_FULL, AnswerToRecord, Outcome, Shards
 
 # One script's answers: at 128 a script takes about 6 ms; more would make everybody's tail longer.
 BATCH_ANSWERS = 128
@@ -122,6 +123,25 @@ def to_record(
     )
 
 
+def _failure(shard: int, error: Exception) -> Exception:
+    """What a caller is told of a batch that failed."""
+    if isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)):
+        return SystemMissing(
+            "system_missing",
+            f"Valkey shard {shard} does not answer: {error}",
+            next_step="send it again unchanged; see ./lakeboard status",
+        )
+    return refusal_of(error) or error
+
+
+def _outbox_full(shard: int) -> Retryable:
+    return Retryable(
+        OUTBOX_FULL,
+        f"the outbox of shard {shard} is full: history or the global boards do not follow",
+        next_step="send it again later; see docs/runbooks/redis-full.md",
+    )
+
+
 class AnswerBatcher:
     """Micro-batcher over all shards. `record` keeps a caller's order; start() before use, stop() at the end."""
 
@@ -154,8 +174,9 @@ class AnswerBatcher:
     async def record(self, answers: Sequence[AnswerToRecord]) -> list[Outcome]:
         """Record answers; outcomes in their order, after the shard has synced them.
 
-        Raises Retryable(overloaded) when the queue is full (nothing was sent) and SystemMissing when a shard does not
-        answer: some may be recorded, so the caller sends all of them again unchanged, a repeat being harmless.
+        Raises Retryable: overloaded when the queue is full (nothing was sent); outbox_full, memory_full, disk_full when the
+        shard refuses; SystemMissing when a shard does not answer or too few of its replicas have them. Some may be recorded
+        then, so the caller sends all of them again unchanged, a repeat being harmless.
         """
         by_shard: dict[int, list[int]] = {}
         for index, answer in enumerate(answers):
@@ -203,19 +224,17 @@ class AnswerBatcher:
         try:
             outcomes = await self.shards.record(shard, batch)
         except Exception as error:  # every caller must learn of it, whatever it is
-            if isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)):
-                failure: Exception = SystemMissing(
-                    "system_missing", f"Valkey shard {shard} does not answer: {error}"
-                )
-            else:
-                failure = error
             for group in groups:
                 if not group.done.done():
-                    group.done.set_exception(failure)
+                    group.done.set_exception(_failure(shard, error))
             return
         start = 0
         for group in groups:
-            end = start + len(group.answers)
-            if not group.done.done():
-                group.done.set_result(outcomes[start:end])
-            start = end
+            part = outcomes[start : start + len(group.answers)]
+            start += len(group.answers)
+            if group.done.done():
+                continue
+            if any(outcome.status == OUTBOX_FULL for outcome in part):
+                group.done.set_exception(_outbox_full(shard))
+            else:
+                group.done.set_result(part)

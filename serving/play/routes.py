@@ -52,7 +52,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     own: AnswerBatcher | None = None
     batcher = getattr(app.state, "batcher", None)
     if batcher is None:
-        shards = getattr(connections, "shards", None) or Shards(connections.settings.valkey_urls)
+        shards = getattr(connections, "shards", None) or Shards(connections.settings.shards)
         batcher = own = AnswerBatcher(shards)
         own.start()
     app.state.importer = Importer(
@@ -88,7 +88,7 @@ _BARRIER = {"barriers": [{"day": "2026-03-02", "shard": 0, "seq": 42, "status": 
         s401="unauthenticated",
         s403="forbidden",
         s413="body_too_large",
-        s503="system_missing overloaded",
+        s503="system_missing overloaded outbox_full memory_full disk_full",
     ),
     openapi_extra={
         "requestBody": {
@@ -111,6 +111,7 @@ async def import_answers(request: Request) -> Response:
         s401="unauthenticated",
         s403="forbidden",
         s422="period_not_ended unknown_zone wrong_start invalid_field",
+        s503="system_missing memory_full disk_full",
     ),
 )
 async def barriers(request: Request, body: Barriers) -> dict[str, Any]:

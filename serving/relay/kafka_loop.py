@@ -1,6 +1,7 @@
 """The Kafka side of one shard's relay, on a thread of its own: Kafka away for an hour holds nobody else up.
 
-It publishes only while the shard's relay leads, and only what that relay saw before it renewed its lease. What was
+It publishes only while the shard's relay leads, and only what that relay saw before it renewed its lease and knows to
+be on every replica. What was
 trimmed from the outbox comes from history. An error that a person must mend alarms; every error is tried again, as the
 mend may be outside.
 """
@@ -16,6 +17,7 @@ import psycopg
 import redis.exceptions
 
 from contracts.errors import BrokenContract, LakeboardError
+from contracts.settings import ShardAddress
 from serving.boards.outbox import Entry, Outbox
 from serving.relay.relay import Progress
 from serving.relay.to_history import History
@@ -34,7 +36,7 @@ class KafkaLoop(threading.Thread):
     def __init__(
         self,
         shard: int,
-        url: str,
+        address: str | ShardAddress,
         postgres_url: str,
         bootstrap: str,
         progress: Progress,
@@ -46,7 +48,7 @@ class KafkaLoop(threading.Thread):
         self._progress = progress
         self._stopping = stopping
         self._after = after
-        self._outbox = Outbox(url)
+        self._outbox = Outbox(address)
         self._history = History(postgres_url, shard)
         self._sink = KafkaSink(bootstrap, shard, after)
         self._position: int | None = None

@@ -1,9 +1,12 @@
 """One shard's relay: from the outbox to history and the global boards, and (a thread of its own) to Kafka.
 
 A step, in order; a crash after any of them repeats it without effect, since each sink holds its own position:
-1 renew the lease; 2 see that the stream has not lost its end; 3 history; 4 global boards; 5 trim what both have, by
-MINID. Kafka has its own pace, from the outbox or, where that was trimmed, from history. While Postgres is away 3 is
-tried again now and then, 4 goes on, and 5 waits.
+1 read the stream's end, renew the lease, wait for the shard's replicas; 2 see that the stream has not lost its end;
+3 history; 4 global boards; 5 trim what both have, and the boards' replicas too, by MINID. An entry that a replica lacks
+is nobody's yet: if its primary dies, its seq is given to another answer (docs/decisions/0010).
+
+Kafka has its own pace, from the outbox or, where that was trimmed, from history. While Postgres is away 3 is tried again
+now and then, 4 goes on, and 5 waits.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ import psycopg
 import redis.exceptions
 
 from contracts.errors import BrokenContract
-from serving.boards.outbox import Entry, Outbox
+from contracts.settings import ShardAddress
+from serving.boards.outbox import Entry, Look, Outbox
 from serving.relay.to_global_boards import GlobalBoards, decided_without_postgres
 from serving.relay.to_history import History
 
@@ -43,6 +47,7 @@ class Progress:
     last_seq: int = 0
     leading: bool = False
     history_away: bool = False
+    replicas_away: bool = False
     alarm: str = ""
     kafka_alarm: str = ""
     turned_at: float = field(default_factory=time.monotonic)
@@ -58,7 +63,7 @@ class ShardRelay:
     def __init__(
         self,
         shard: int,
-        urls: Sequence[str],
+        shards: Sequence[str | ShardAddress],
         postgres_url: str,
         *,
         after: Callable[[str], None] = lambda step: None,
@@ -70,12 +75,13 @@ class ShardRelay:
         self.lease_name = f"relay-{shard}"
         self._token = uuid.uuid4().hex
         self._after = after
-        self._outbox = Outbox(urls[shard])
-        self._targets = [Outbox(url) for url in urls]
+        self._outbox = Outbox(shards[shard])
+        self._targets = [Outbox(one) for one in shards]
         self._globals = GlobalBoards(shard, self._targets)
         self._history = History(postgres_url, shard)
         self._epoch: int | None = None
         self._history_position: int | None = None
+        self._looked = False
         self._history_due = 0.0
         self._trimmed = 0
         self._boards_since_us: int | None = None
@@ -90,27 +96,36 @@ class ShardRelay:
             outbox.close()
         self._history.close()
 
-    def _lead(self) -> bool:
-        """Hold the lease. A loss forgets all positions: the successor may have moved them."""
-        if self._epoch is not None and self._outbox.renew_lease(self.lease_name, self._token, LEASE_MS):
-            return True
-        if self._epoch is not None:
+    def _lead(self) -> Look | None:
+        """Hold the lease, and look. A loss forgets all positions: the successor may have moved them. None: another leads."""
+        for _ in range(2):
+            if self._epoch is None:
+                self._history_position = None
+                self._looked = False
+                self._epoch = self._outbox.take_lease(self.lease_name, self._token, LEASE_MS)
+                if self._epoch is None:
+                    return None
+                LOG.info("lease_taken shard=%d epoch=%d", self.shard, self._epoch)
+            look = self._outbox.look(self.lease_name, self._token, LEASE_MS)
+            if look.leads:
+                return look
             LOG.warning("lease_lost shard=%d epoch=%d", self.shard, self._epoch)
-        self._epoch = self._outbox.take_lease(self.lease_name, self._token, LEASE_MS)
-        self._history_position = None
-        if self._epoch is not None:
-            LOG.info("lease_taken shard=%d epoch=%d", self.shard, self._epoch)
-        return self._epoch is not None
+            self._epoch = None
+        return None
 
     def step(self) -> bool:
         """One round; True if it moved anything. Raises BrokenContract where a person must act."""
         self.progress.turned_at = time.monotonic()
-        last = self._outbox.last_seq()
-        self.progress.leading = self._lead()
-        if not self.progress.leading:
+        look = self._lead()
+        if look is not None and self._replicated(look):
+            self.progress.last_seq = look.last_seq
+            self._looked = True
+        # Kafka goes by `last_seq` while this leads: one of an earlier lead would look like a lost end.
+        self.progress.leading = look is not None and self._looked
+        if look is None or not look.replicated:
             return False
+        last = look.last_seq
         self._after("lease")
-        self.progress.last_seq = last
         moved = self._try_history(last)
         self._after("history")
         moved = self._to_global_boards(last) or moved
@@ -118,6 +133,19 @@ class ShardRelay:
         self._trim(idle=not moved)
         self._after("trim")
         return moved
+
+    def _replicated(self, look: Look) -> bool:
+        """Whether the replicas have what was looked at; said once when that changes."""
+        if self.progress.replicas_away == look.replicated:
+            LOG.log(
+                logging.INFO if look.replicated else logging.WARNING,
+                "replicas_%s shard=%d last_seq=%d",
+                "there" if look.replicated else "away",
+                self.shard,
+                look.last_seq,
+            )
+        self.progress.replicas_away = not look.replicated
+        return look.replicated
 
     def _try_history(self, last: int) -> bool:
         """History, unless Postgres is away."""
@@ -218,5 +246,8 @@ class ShardRelay:
     def _trim(self, *, idle: bool) -> None:
         through = min(self.progress.history, self.progress.global_boards)
         if through > self._trimmed and (idle or through - self._trimmed >= TRIM_ENTRIES):
-            self._outbox.trim(through)
-            self._trimmed = through
+            # A target whose replica is promoted stands where that replica stood, and asks for the entries from there.
+            through = min(through, self._globals.kept_position())
+            if through > self._trimmed:
+                self._outbox.trim(through)
+                self._trimmed = through

@@ -24,7 +24,7 @@ from prometheus_client import Gauge, start_http_server
 from sqlalchemy.exc import OperationalError
 
 from contracts.errors import BrokenContract, LakeboardError
-from contracts.settings import Settings, from_mapping
+from contracts.settings import Settings, ShardAddress, from_mapping
 from serving.boards.outbox import Outbox
 from serving.boards.shards import Shards
 from serving.metrics import RELAY_LAG
@@ -47,6 +47,11 @@ _KAFKA_STALLED_S = 300.0
 _SEAL_EVERY_S = 30.0
 _BEHIND = Gauge("lakeboard_relay_behind", "Entries not yet in a sink", ["shard", "sink"])
 _ALARM = Gauge("lakeboard_relay_alarm", "1 while a shard's record is broken", ["shard"])
+_REPLICAS_AWAY = Gauge(
+    "lakeboard_replicas_away",
+    "1 while a shard's replicas lack its newest entries: nothing is acknowledged",
+    ["shard"],
+)
 
 
 class RelayLoop(threading.Thread):
@@ -83,11 +88,11 @@ class RelayLoop(threading.Thread):
 class Reports:
     """What others see of the relay: metrics on its port, and each led shard's lag on the shard, for the api."""
 
-    def __init__(self, loops: list[RelayLoop], urls: Sequence[str], with_kafka: bool) -> None:
+    def __init__(self, loops: list[RelayLoop], addresses: Sequence[ShardAddress], with_kafka: bool) -> None:
         self._loops = loops
         self._lags = [Lag() for _ in loops]
         # Connections of its own: the loops' belong to their threads.
-        self._shards = [Outbox(url) for url in urls]
+        self._shards = [Outbox(address) for address in addresses]
         self._with_kafka = with_kafka
 
     def publish(self) -> None:
@@ -96,6 +101,7 @@ class Reports:
         for loop, lag, outbox in zip(self._loops, self._lags, self._shards, strict=True):
             progress, shard = loop.relay.progress, str(loop.relay.shard)
             _ALARM.labels(shard).set(bool(progress.alarm or progress.kafka_alarm))
+            _REPLICAS_AWAY.labels(shard).set(progress.replicas_away)
             if not progress.leading:
                 continue
             lag.look(now, progress.last_seq)
@@ -140,7 +146,7 @@ def _questdb(settings: Settings, stopping: threading.Event) -> list[threading.Th
 
 async def _seal(settings: Settings, loops: list[RelayLoop], stopping: threading.Event) -> None:
     """Seal quiet sessions of the shards that this process leads."""
-    shards = Shards(settings.valkey_urls)
+    shards = Shards(settings.shards)
 
     async def position(shard: int) -> int:
         return loops[shard].relay.progress.history
@@ -175,19 +181,19 @@ def run(
         RelayLoop(
             ShardRelay(
                 shard,
-                settings.valkey_urls,
+                settings.shards,
                 settings.postgres_url,
                 after=after,
                 postgres_ready=upgraded.is_set,
             ),
             stopping,
         )
-        for shard in range(len(settings.valkey_urls))
+        for shard in range(len(settings.shards))
     ]
     kafka = [
         KafkaLoop(
             loop.relay.shard,
-            settings.valkey_urls[loop.relay.shard],
+            settings.shards[loop.relay.shard],
             settings.postgres_url,
             settings.kafka_bootstrap,
             loop.relay.progress,
@@ -204,7 +210,7 @@ def run(
         )
     for thread in (*loops, *kafka, *others):
         thread.start()
-    reports = Reports(loops, settings.valkey_urls, bool(kafka))
+    reports = Reports(loops, settings.shards, bool(kafka))
     sealing = threading.Thread(target=lambda: asyncio.run(_seal(settings, loops, stopping)), daemon=True)
     sealing.start()
     LOG.info("relay_started shards=%d kafka=%s", len(loops), bool(kafka))

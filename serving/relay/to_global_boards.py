@@ -77,6 +77,10 @@ class GlobalBoards:
         """How far each target is."""
         return [target.global_position(self.source) for target in self.targets]
 
+    def kept_position(self) -> int:
+        """How far all targets and their replicas are: the outbox is needed from there on. 0 if a replica does not say."""
+        return min(target.kept_position(self.source) or 0 for target in self.targets)
+
     def apply(self, start: int, entries: Sequence[Entry], boards_since_us: int) -> None:
         """Bring every target that stands at `start` to the last entry; one that is elsewhere is left as it is."""
         parts = additions_of(entries, boards_since_us, len(self.targets))

@@ -89,8 +89,11 @@ class Answering:
         return await self._result(session_id, question_id, player.user_id, outcome)
 
     async def last_result(self, session_id: str, question_id: str, user_id: str) -> Result | None:
-        """The result of an answer already counted, for a player who comes back; None if there is none."""
-        outcome = await self._first_outcome(session_id, question_id, user_id)
+        """The result of an answer already counted, for a player who comes back; None if none is acknowledged."""
+        try:
+            outcome = await self._first_outcome(session_id, question_id, user_id)
+        except SystemMissing:  # a replica lacks it; sent again, it gets its result once it is kept
+            return None
         return None if outcome is None else await self._result(session_id, question_id, user_id, outcome)
 
     async def next_question(self, session_id: str, player: Player) -> Shown | Finished:

@@ -45,7 +45,7 @@ _MOVE = documented(
     s404="unknown_session",
     s409="session_ended session_sealed session_paused session_conflict",
     s422="unknown_field invalid_field",
-    s503="system_missing",
+    s503="system_missing disk_full",
 )
 _ABOUT_PLAYER = documented(
     SHOWN,
@@ -53,7 +53,7 @@ _ABOUT_PLAYER = documented(
     s403="forbidden",
     s404="unknown_session unknown_user",
     s409="session_ended session_sealed session_conflict",
-    s503="system_missing",
+    s503="system_missing disk_full",
 )
 
 

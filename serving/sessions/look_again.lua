@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Say when a session is looked at next, if it has not moved since it was looked at; and that its host was there.
 -- KEYS[1] session hash   KEYS[2] sessions due by themselves (sorted set, UTC µs)
 -- ARGV[1] the epoch that was seen   ARGV[2] session_id   ARGV[3] when, µs, or '' for never   ARGV[4] host seen at, µs, or ''

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Move a session to its next state, if nobody moved it first; and say when it is due by itself, and tell everyone.
 -- KEYS[1] session hash   KEYS[2] set of removed players   KEYS[3] sessions due by themselves (sorted set, UTC µs)
 -- ARGV[1] the epoch the move was decided on   ARGV[2] session_id   ARGV[3] when it is due, µs, or '' for never

@@ -7,12 +7,11 @@ import secrets
 import uuid
 from typing import Any
 
-from redis.asyncio import Redis
-
 from contracts import names
-from contracts.errors import BadInput
+from contracts.errors import BadInput, SystemMissing
 from contracts.ranking import SHORT_SESSION_US, session_tick_ms
 from contracts.scoring import DEFAULT_RULE
+from serving.boards.acknowledged import ScriptRunner
 from serving.connections import Connections
 from serving.sessions import pacing
 from serving.sessions.session import CHALLENGE, HOSTED, LOBBY, OPEN, ORDER_FIELD, Question, Session
@@ -88,6 +87,9 @@ class Opening:
             if due_us is not None:
                 pipe.zadd(names.due_sessions(), {session_id: due_us})
             await pipe.execute()
+        # A transaction can't wait for replicas. Reading it back can, and finds nothing where another was promoted since.
+        if await self.store.scripts[shard].command("HGET", names.session(session_id), "quiz_id") is None:
+            raise SystemMissing("system_missing", f"shard {shard} changes its primary", next_step="try again")
         self.store.remember(session_id, shard)
         return session
 
@@ -105,20 +107,20 @@ class Opening:
                 [quiz_id, DEFAULT_RULE],
             )
 
-    def _pins(self, pin: str) -> Redis:
+    def _pins(self, pin: str) -> ScriptRunner:
         """The shard that keeps a PIN, whichever shard has its session: two sessions can't take the same one."""
-        return self.connections.texts[int(pin) % len(self.connections.texts)]
+        return self.store.scripts[int(pin) % len(self.store.scripts)]
 
     async def _free_pin(self, session_id: str, life_s: int) -> str:
         for _ in range(PIN_TRIES):
             pin = f"{secrets.randbelow(10**PIN_DIGITS):0{PIN_DIGITS}d}"
-            if await self._pins(pin).set(names.pin(pin), session_id, nx=True, ex=life_s):
+            if await self._pins(pin).command("SET", names.pin(pin), session_id, "NX", "EX", life_s):
                 return pin
         raise BadInput("overloaded", "no free PIN was found", status=503, next_step="try again")
 
     async def by_pin(self, pin: str) -> Session:
         """The open session of a PIN. Raises BadInput(unknown_pin, 404)."""
-        session_id = await self._pins(pin).get(names.pin(pin))
+        session_id = await self._pins(pin).client.get(names.pin(pin))
         if session_id is None:
             raise unknown_pin(pin)
         try:
@@ -130,7 +132,7 @@ class Opening:
         """An ended session can't be joined. A PIN that has gone to another session since is left alone."""
         if session.pin:
             key = names.pin(session.pin)
-            await self._pins(session.pin).eval(_FORGET, 1, key, session.session_id)
+            await self._pins(session.pin).client.eval(_FORGET, 1, key, session.session_id)
 
     async def new_guest(self, name: str) -> tuple[str, int]:
         """A new user's random id and dense number."""

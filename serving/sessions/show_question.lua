@@ -1,3 +1,4 @@
+#!lua
 -- Move one player of a challenge to the next question, if their place is still the one it was decided on.
 -- KEYS[1] session hash   KEYS[2] places of its players (hash)
 -- ARGV[1] the epoch it was decided on   ARGV[2] user   ARGV[3] the place it was decided on ('' none)   ARGV[4] the next

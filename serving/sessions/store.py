@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from contracts import names
 from contracts.errors import BadInput
 from contracts.identity import valid_id
+from serving.boards.acknowledged import ScriptRunner
 from serving.connections import Connections
 from serving.sessions import pacing
 from serving.sessions.challenge import Place
@@ -50,11 +51,15 @@ class SessionStore:
     def __init__(self, connections: Connections) -> None:
         self.connections = connections
 
-        def scripts(name: str) -> list[Any]:
-            text = (_HERE / f"{name}.lua").read_text(encoding="utf-8")
-            return [client.register_script(text) for client in connections.texts]
-
-        self._move, self._look, self._show = map(scripts, ("move_session", "look_again", "show_question"))
+        texts = (
+            (_HERE / f"{name}.lua").read_text(encoding="utf-8")
+            for name in ("move_session", "look_again", "show_question")
+        )
+        self._move, self._look, self._show = texts
+        self.scripts = [
+            ScriptRunner(client, address)
+            for client, address in zip(connections.texts, connections.settings.shards, strict=True)
+        ]
 
     async def shard_of(self, session_id: str) -> int:
         """The shard that holds a session.
@@ -121,13 +126,14 @@ class SessionStore:
         after = replace(session, **{name: fields[name] for name in timing if name in fields})
         due_us = pacing.look_at_us(after)
         about = ("remove", remove) if remove else ("readmit", readmit) if readmit else ("", "")
-        moved = await self._move[await self.shard_of(session.session_id)](
+        moved = await self.scripts[await self.shard_of(session.session_id)].run(
+            self._move,
             keys=[
                 names.session(session.session_id),
                 names.session_removed(session.session_id),
                 names.due_sessions(),
             ],
-            args=[
+            argv=[
                 session.epoch,
                 session.session_id,
                 "" if due_us is None else due_us,
@@ -142,9 +148,10 @@ class SessionStore:
         self, shard: int, session_id: str, epoch: int, at_us: int | None, host_seen_us: int | None = None
     ) -> None:
         """Says when a session that was looked at is looked at next (None: when it moves)."""
-        await self._look[shard](
+        await self.scripts[shard].run(
+            self._look,
             keys=[names.session(session_id), names.due_sessions()],
-            args=[
+            argv=[
                 epoch,
                 session_id,
                 "" if at_us is None else at_us,
@@ -169,9 +176,10 @@ class SessionStore:
 
     async def move_place(self, session: Session, user_id: str, place: Place, wanted: Place) -> Place | None:
         """Moves a challenge's player on; the place now. None: the session has moved, decide again."""
-        moved, found = await self._show[await self.shard_of(session.session_id)](
+        moved, found = await self.scripts[await self.shard_of(session.session_id)].run(
+            self._show,
             keys=[names.session(session.session_id), names.session_places(session.session_id)],
-            args=[session.epoch, user_id, place.encode(), wanted.encode()],
+            argv=[session.epoch, user_id, place.encode(), wanted.encode()],
         )
         if moved == 0 and found == place.encode():
             return None
@@ -180,10 +188,9 @@ class SessionStore:
     async def kept_answer(
         self, session_id: str, question_id: str, user_id: str
     ) -> tuple[int, int, int, bool] | None:
-        """(points, occurred_at_us, seq, correct) of a counted answer, or None."""
-        client = await self.client_of(session_id)
-        kept = await client.hget(
-            names.session_answers(session_id), names.duplicate_field(question_id, user_id)
+        """(points, occurred_at_us, seq, correct) of a counted answer, or None. Raises SystemMissing if a replica lacks it."""
+        kept = await self.scripts[await self.shard_of(session_id)].command(
+            "HGET", names.session_answers(session_id), names.duplicate_field(question_id, user_id)
         )
         if kept is None:
             return None

@@ -28,11 +28,25 @@ def test_the_environment_wins_over_the_file() -> None:
         ({"LAKEBOARD_ANSWERS_RETENTION_DAYS": "soon"}, {}),
         ({"LAKEBOARD_API_PORTS": "a"}, {}),
         ({}, {"no_such_setting": 1}),
+        ({"LAKEBOARD_VALKEY_SENTINELS": "a:1,b"}, {}),
+        ({"LAKEBOARD_VALKEY_SENTINELS": "a:1", "LAKEBOARD_VALKEY_PRIMARIES": "one"}, {}),
+        ({"LAKEBOARD_VALKEY_WAIT_MS": "0"}, {}),  # WAIT would wait for ever
+        ({"LAKEBOARD_OUTBOX_MOST_ENTRIES": "0"}, {}),
     ],
 )
 def test_what_does_not_fit_is_refused(env: dict[str, str], file: dict[str, object]) -> None:
     with pytest.raises(BadInput):
         from_mapping(env, file)
+
+
+def test_a_shard_is_found_by_its_url_or_by_its_name() -> None:
+    plain = from_mapping({"LAKEBOARD_VALKEY_URLS": "redis://a:1/0, redis://b:2/0"})
+    assert ["redis://a:1/0", "redis://b:2/0"] == [shard.url for shard in plain.shards]
+    assert {(0, ())} == {(shard.wait_replicas, shard.sentinels) for shard in plain.shards}
+    named = from_mapping({"LAKEBOARD_VALKEY_SENTINELS": "a:1,b:2", "LAKEBOARD_VALKEY_WAIT_REPLICAS": "1"})
+    assert [("valkey_1", 1), ("valkey_2", 1)] == [(s.primary, s.wait_replicas) for s in named.shards]
+    assert ("a:1", "b:2") == named.shards[0].sentinels
+    assert named == from_mapping(named.to_env())
 
 
 def test_the_file_is_read_where_there_is_one(tmp_path: Path) -> None:

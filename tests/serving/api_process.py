@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -29,7 +31,9 @@ class ApiProcess:
         postgres_url: str,
         lake_warehouse: str = "",
         port: int = 0,
+        **changes: Any,
     ) -> None:
+        """changes: other settings, by their names."""
         secrets = folder / "secrets"
         secrets.mkdir(parents=True, exist_ok=True)
         (secrets / "jwt_key").write_text(JWT_KEY)
@@ -46,7 +50,12 @@ class ApiProcess:
             secrets_dir=str(secrets),
             public_url=self.url,
             run_dir=str(folder / "run"),
+            # Tests come from one address, share the shards that count, and some of them flood.
+            limit_joins="",
+            limit_openings="",
+            limit_messages="",
         )
+        settings = replace(settings, **changes)
         with self.log.open("ab") as log:
             self.child = subprocess.Popen(
                 [sys.executable, "-m", "serving.api", "--port", str(self.port)],

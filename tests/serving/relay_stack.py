@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 
 from contracts import names
+from contracts.settings import from_mapping
 from serving.boards.outbox import Outbox
 from serving.boards.shards import Shards
 from serving.migrations.upgrade import upgrade
@@ -73,7 +74,7 @@ def start_relay(stack: Stack, step: str = "never", count: int = 0) -> subprocess
 @asynccontextmanager
 async def importer_of(stack: Stack) -> AsyncIterator[Importer]:
     """An importer outside any api process."""
-    shards = Shards(stack["LAKEBOARD_VALKEY_URLS"].split(","))
+    shards = Shards(from_mapping(stack).shards)
     batcher = AnswerBatcher(shards)
     batcher.start()
 
@@ -118,7 +119,7 @@ def arrivals(answers: list[model.Answer]) -> list[model.Answer]:
 
 
 async def _forget(stack: Stack) -> None:
-    shards = Shards(stack["LAKEBOARD_VALKEY_URLS"].split(","))
+    shards = Shards(from_mapping(stack).shards)
     for client in shards.clients:
         await client.delete(names.lease("relay-0"), names.lease("relay-1"))
     await shards.close()
@@ -134,7 +135,7 @@ def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
 
 def global_boards_behind(stack: Stack) -> int:
     """Entries that the global boards do not have yet, over all sources and targets."""
-    outboxes = [Outbox(url) for url in stack["LAKEBOARD_VALKEY_URLS"].split(",")]
+    outboxes = [Outbox(address) for address in from_mapping(stack).shards]
     behind = sum(
         source.last_seq() - target.global_position(number)
         for number, source in enumerate(outboxes)
