@@ -44,19 +44,21 @@ def percentile(values: Sequence[float], share: float) -> float | None:
 
 
 class LagWatch(threading.Thread):
-    """The relay's lag while it lasts, s: its highest."""
+    """The relay's lag while it lasts, s: its highest; None if it never said one."""
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(daemon=True)
         self._stack = stack
         self._over = threading.Event()
-        self.most_s = 0.0
+        self.most_s: float | None = None
 
     def run(self) -> None:
         while not self._over.wait(LAG_EVERY_S):
-            self.most_s = max(self.most_s, relay_lag(self._stack.layout) or 0.0)
+            lag_s = relay_lag(self._stack.layout)
+            if lag_s is not None:
+                self.most_s = max(self.most_s or 0.0, lag_s)
 
-    def end(self) -> float:
+    def end(self) -> float | None:
         self._over.set()
         self.join()
         return self.most_s
@@ -108,7 +110,7 @@ async def _measure(stack: Stack, args: argparse.Namespace, round_s: float) -> di
         "push_p50_ms": percentile(counts.push_s, 0.5),
         "push_p99_ms": percentile(counts.push_s, 0.99),
         "boards_per_s_a_socket": round(counts.boards / args.players / took_s, 2),
-        "relay_lag_s": round(lag.end(), 1),
+        "relay_lag_s": lag.end(),
         "relay_drained_s": round(drained_s, 1),
         "errors": sum(counts.errors.values()),
         "errors_by_code": counts.errors,

@@ -252,7 +252,7 @@ def relay_lag(layout: Layout) -> float | None:
     except OSError:
         return None
     figures = [
-        float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("lakeboardrelay_lag_seconds")
+        float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("lakeboard_relay_lag_seconds")
     ]
     return max(figures, default=None)
 

@@ -1,12 +1,13 @@
-"""How often one address may join or open sessions, and one user may ask: counted by `limits`, said in RateLimit headers.
+"""How often one address may join or open sessions, and one user may ask; said in RateLimit headers.
 
-An address' counts are shared by all api processes, on the shard that the address hashes to; while that shard is away each
-process counts by itself. A user's are each process' own: what they guard, one process' time, is its own too. The edge
+An address' counts are shared by all api processes, on the shard that the address hashes to (by `limits`, PyPI); while that
+shard is away each process counts by itself. A user's are each process' own: what they guard, one process' time, is its own too. The edge
 (cli/stack/traefik.py) bounds requests of every kind before they come here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import math
@@ -15,7 +16,7 @@ from typing import Any
 
 from fastapi import Response
 from limits import RateLimitItem, parse_many
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import RedisError
 from starlette.requests import HTTPConnection
@@ -25,12 +26,16 @@ from contracts.errors import BadInput, Retryable
 from contracts.settings import Settings
 from serving.access.roles import identify
 from serving.access.tokens import IMPORTER
+from serving.access.windows import Windows
 from serving.boards.shards import Shards
 
 LOG = logging.getLogger(__name__)
 JOINS, OPENINGS, REQUESTS, MESSAGES = "joins", "openings", "requests", "messages"
 # Of an IPv6 address: what a provider gives to one customer.
 IPV6_PREFIX = 64
+# A shard that counts answers within this, or the process counts alone for a while: joins of all shards pass here.
+SHARED_WAIT_S = 0.5
+SHARED_AWAY_S = 5.0
 
 
 class LimitReached(Retryable):
@@ -78,12 +83,15 @@ def policies_of(settings: Settings) -> dict[str, list[RateLimitItem]]:
 
 
 class Limits:
-    """The counters of one api process. Connects with the first count."""
+    """The counters of one api process. Connects with the first count of an address."""
 
     def __init__(self, settings: Settings, shards: Shards) -> None:
         self._policies = policies_of(settings)
         self._shards = shards
-        self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._own = {
+            what: [Windows(item.amount, item.get_expiry()) for item in items]
+            for what, items in self._policies.items()
+        }
         self._shared = [
             SlidingWindowCounterRateLimiter(
                 RedisStorage(
@@ -95,20 +103,33 @@ class Limits:
             )
             for url, client in zip(settings.valkey_urls, shards.clients, strict=True)
         ]
+        # Until when (monotonic s) a shard that did not answer is not asked.
+        self._away_until = [0.0] * len(self._shared)
 
     async def count_address(self, what: str, address: str) -> dict[str, str]:
         """Counts one more of `what` for an address: the reply's headers. Raises LimitReached."""
         network = network_of(address)
-        shared = self._shared[self._shards.shard_of(network)]
-        try:
-            return await self._count(shared, what, network)
-        except (RedisError, OSError) as error:
-            LOG.warning("limits_alone what=%s error=%r", what, error)
-            return await self._count(self._own, what, network)
+        shard = self._shards.shard_of(network)
+        if time.monotonic() >= self._away_until[shard]:
+            try:
+                async with asyncio.timeout(SHARED_WAIT_S):
+                    return await self._count(self._shared[shard], what, network)
+            except (RedisError, OSError, TimeoutError) as error:
+                self._away_until[shard] = time.monotonic() + SHARED_AWAY_S
+                LOG.warning("limits_alone what=%s error=%r", what, error)
+        return self.count_user(what, network)
 
-    async def count_user(self, what: str, user_id: str) -> dict[str, str]:
+    def count_user(self, what: str, user_id: str) -> dict[str, str]:
         """Counts one more of `what` for a user, in this process: the reply's headers. Raises LimitReached."""
-        return await self._count(self._own, what, user_id)
+        headers: dict[str, str] = {}
+        least, now = math.inf, time.monotonic()
+        for windows, item in zip(self._own[what], self._policies[what], strict=True):
+            taken, remaining, left_s = windows.hit(user_id, now)
+            if remaining < least:
+                least, headers = remaining, _headers(what, item, remaining, math.ceil(left_s))
+            if not taken:
+                raise LimitReached(what, {**headers, "Retry-After": str(math.ceil(left_s))})
+        return headers
 
     async def _count(self, counter: SlidingWindowCounterRateLimiter, what: str, who: str) -> dict[str, str]:
         headers: dict[str, str] = {}
@@ -154,7 +175,7 @@ class UserLimit:
         identity = identify(connection)
         if identity.role != IMPORTER:
             limits: Limits = connection.app.state.limits
-            response.headers.update(await limits.count_user(REQUESTS, identity.user_id))
+            response.headers.update(limits.count_user(REQUESTS, identity.user_id))
 
 
 def headers_of(error: Any) -> dict[str, str] | None:

@@ -98,7 +98,7 @@ class LeanBoards:
                 connections, board, board.anchor_us, board.tick_us, quiz_id, wanted, rules[1]
             )
             return body_of(reply)
-        except LakeboardError:
+        except (LakeboardError, redis.exceptions.RedisError):
             return None
         except Exception as error:
             LOG.warning("lean_failed path=%s error=%r", scope["path"], error)

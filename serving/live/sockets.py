@@ -171,9 +171,9 @@ async def _receive(socket: WebSocket, receiver: Receiver, identity: Identity) ->
             return
         frame, ref = message.get("text") or message.get("bytes") or "", ""
         try:
+            limits.count_user(MESSAGES, identity.user_id)  # first: what cannot be read is a message too
             request = decode(frame)
             ref = request.ref
-            await limits.count_user(MESSAGES, identity.user_id)
             _put(receiver, await _reply(socket.app.state, request, identity))
         except LimitReached as error:
             # Told, then not read for a while: what a flood sends on stays with its sender.
