@@ -36,8 +36,9 @@ pytestmark = pytest.mark.faults
 # Requests a second, one after another by the clock: whoever waits holds nobody else up.
 _RATE = 60
 _LOAD_S = 6.0
-# When the primary is killed, and how long after its promotion the other comes back.
+# When the primary is cut off from its replica, and how long it lives alone.
 _KILL_AFTER_S = 1.5
+_ALONE_S = 0.4
 
 
 @pytest.fixture
@@ -104,14 +105,27 @@ def different_answers(count: int, name: str = "w", sessions: int = 12) -> list[m
     ]
 
 
+def cut_replica_off(pair: Replicated) -> tuple[int, int]:
+    """The primary goes on writing what its replica never gets: (primary, replica)."""
+    primary, replica = pair.ports()
+    pair.freeze(replica)
+    with pair.client(primary) as client:
+        client.config_set("min-replicas-to-write", 0)  # else it would soon stop writing: less to lose
+        client.execute_command("CLIENT", "KILL", "TYPE", "REPLICA")
+    return primary, replica
+
+
 def promote_the_other(pair: Replicated) -> int:
     """Kill the primary, wait for the promotion, bring the killed one back; the new primary's port.
 
+    Before it dies it has answers for a moment that its replica never gets: whoever was told of one would have lost it.
     On the main thread: a daemon ends with the thread that started it.
     """
-    old, new = pair.ports()
     time.sleep(_KILL_AFTER_S)
+    old, new = cut_replica_off(pair)
+    time.sleep(_ALONE_S)
     pair.servers[old].kill()
+    pair.thaw(new)
     deadline = time.monotonic() + 15
     while pair.ports()[0] != new:
         assert time.monotonic() < deadline, "nobody was promoted"
@@ -171,16 +185,6 @@ async def record(settings: Settings, answers: list[model.Answer]) -> list[str]:
     finally:
         await batcher.stop()
         await shards.close()
-
-
-def cut_replica_off(pair: Replicated) -> tuple[int, int]:
-    """The primary goes on writing what its replica never gets: (primary, replica)."""
-    primary, replica = pair.ports()
-    pair.freeze(replica)
-    with pair.client(primary) as client:
-        client.config_set("min-replicas-to-write", 0)  # else it would soon stop writing: less to lose
-        client.execute_command("CLIENT", "KILL", "TYPE", "REPLICA")
-    return primary, replica
 
 
 async def refused_and_then_repeated(pair: Replicated, settings: Settings, answer: model.Answer) -> None:
