@@ -46,6 +46,7 @@ COMMANDS = (
     Command("up", "cli.commands.stack", "up"),
     Command("down", "cli.commands.stack", "down"),
     Command("status", "cli.commands.stack", "status"),
+    Command("api", "cli.commands.scaling", "api", needs=("serving/live/placement.py",), group="scale"),
     Command("doctor", "cli.commands.doctor", "doctor"),
     Command("demo", "cli.commands.demo", "demo"),
     Command("replay", "cli.commands.replay", "replay", needs=("serving/play/routes.py",)),
@@ -85,7 +86,10 @@ COMMANDS = (
     Command("test", "cli.commands.test", "test", pass_on=True),
     Command("check", "cli.commands.test", "check"),
 )
-GROUPS = {"rebuild": "Make a derived store again from the record."}
+GROUPS = {
+    "scale": "Say how many processes of a kind run.",
+    "rebuild": "Make a derived store again from the record.",
+}
 
 
 def offered() -> list[Command]:

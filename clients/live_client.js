@@ -11,6 +11,7 @@ const PING_EVERY_MS = 15000;
 const PONG_WITHIN_MS = 10000;
 // An error of the server: the same message may be sent again after a pause.
 const RETRY_STATUS = 500;
+const TOO_MANY = 429;
 
 export class LiveClient {
   // token, sessionId: as create or join returned them. onMessage(message): each message of the server, newest states only.
@@ -140,7 +141,7 @@ export class LiveClient {
       return;
     }
     if (message.ref && this.pending.has(message.ref)) {
-      if (message.type === "error" && message.status >= RETRY_STATUS) {
+      if (message.type === "error" && (message.status >= RETRY_STATUS || message.status === TOO_MANY)) {
         const waiting = this.pending.get(message.ref);
         this.later(() => this.pending.has(waiting.ref) && this.write(waiting), 500 + 500 * Math.random());
       } else {

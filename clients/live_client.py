@@ -26,6 +26,7 @@ BACK_OFF_S = (0.3, 5.0)
 RETRY_S = 0.5
 # An error of the server: the same message may be sent again after a pause.
 RETRY_STATUS = 500
+TOO_MANY = 429
 # Messages a caller may leave unread; the oldest go first, as a caller who does not read wants the newest.
 INBOX = 1_000
 Message = dict[str, Any]
@@ -37,6 +38,11 @@ class Closed(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(f"closed with {code}")
         self.code = code
+
+
+def _may_repeat(status: int) -> bool:
+    """Whether the same message may be taken later."""
+    return status >= RETRY_STATUS or status == TOO_MANY
 
 
 class Refused(Exception):
@@ -172,7 +178,7 @@ class LiveClient:
     def _take(self, message: Message) -> None:
         waiting = self._pending.get(message.get("ref", ""))
         if waiting is not None:
-            if message["type"] == "error" and message["status"] >= RETRY_STATUS:
+            if message["type"] == "error" and _may_repeat(message["status"]):
                 pause = RETRY_S * random.uniform(1.0, 2.0)
                 asyncio.get_running_loop().call_later(pause, self._send_again, message["ref"])
                 return

@@ -27,6 +27,9 @@ HEADER_SEQ = "seq"
 # Advisory lock in Postgres (CRC-32 of the name) of whoever moves answers between history and the lake.
 ARCHIVE_LOCK = "lakeboard.lake.archive"
 
+# Before the keys of rate limits in Redis.
+LIMITS = "limits"
+
 CATALOG = "lake"
 NAMESPACE = "lakeboard"
 
@@ -147,6 +150,11 @@ def present_member(user_id: str, handler: str) -> str:
 
 def duplicate_field(question_id: str, user_id: str) -> str:
     return f"{question_id}:{user_id}"
+
+
+def answer_detail(elapsed_ms: int, choice: str | None) -> str:
+    """What the value of a live answer's duplicate key ends with: time taken, and the choice if one is known."""
+    return f"{elapsed_ms}|{'' if choice is None else choice}"
 
 
 def channel(session_id: str) -> str:

@@ -6,6 +6,7 @@ means the system is not part of this profile.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -76,6 +77,15 @@ class Settings:
     answers_retention_days: int = ANSWERS_RETENTION_DAYS
     # What `fresh=true` runs before a board is summed, words as in a shell; empty: by schedule alone.
     ingest_command: str = ""
+    # How often, in the notation of the library `limits`; empty: unbounded. By address: joins (two hundred phones behind one
+    # address within ten seconds are a school; a stadium raises it) and openings of sessions. By user: HTTP requests of a
+    # game, messages on a socket.
+    limit_joins: str = "300/10 seconds;2000/hour"
+    limit_openings: str = "60/minute;600/hour"
+    limit_requests: str = "200/10 seconds"
+    limit_messages: str = "100/10 seconds"
+    # Networks (CIDR) whose requests the gateway takes; none named: all.
+    allowed_networks: tuple[str, ...] = ()
 
     @property
     def shards(self) -> tuple[ShardAddress, ...]:
@@ -156,6 +166,13 @@ def from_mapping(env: Mapping[str, str], file: Mapping[str, Any] | None = None) 
     settings = Settings(**values)
     if settings.profile not in ("live", "full"):
         raise BadInput("invalid_field", f"profile {settings.profile!r} is neither live nor full")
+    for network in settings.allowed_networks:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError as error:
+            raise BadInput(
+                "invalid_field", f"setting allowed_networks: {network!r} is no network such as 192.0.2.0/24"
+            ) from error
     _check_shards(settings)
     return settings
 

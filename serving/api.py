@@ -21,8 +21,10 @@ from fastapi import FastAPI
 
 from contracts.settings import from_mapping
 from serving import health, problems
+from serving.access.limits import Limits
 from serving.connections import Connections
 from serving.ending import end_tasks
+from serving.leaderboards.lean import LeanBoards
 from serving.live.wire import LiveProtocol
 from serving.metrics import RequestMetrics
 
@@ -31,6 +33,7 @@ ROOMS = (
     "serving.quizzes.routes",
     "serving.sessions.routes",
     "serving.sessions.host_routes",
+    "serving.sessions.report_routes",
     "serving.live.sockets",
     "serving.live.placement",
     "serving.play.routes",
@@ -67,6 +70,7 @@ def create_app(environment: Mapping[str, str], name: str = "api") -> FastAPI:
         connections = Connections.of(settings)
         app.state.connections = connections
         app.state.name = name
+        app.state.limits = Limits(settings, connections.shards)
         app.state.jwt_key = connections.secret("jwt_key")
         await connections.postgres.open(wait=False)
         beat = asyncio.create_task(_beat(settings.run_dir, name))
@@ -97,6 +101,7 @@ def create_app(environment: Mapping[str, str], name: str = "api") -> FastAPI:
         app.include_router(room.router)
     app.add_middleware(problems.BodyLimit)
     app.add_middleware(RequestMetrics)
+    app.add_middleware(LeanBoards)
     return app
 
 

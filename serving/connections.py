@@ -14,13 +14,14 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from redis.asyncio import Redis
 
-from contracts.errors import SystemMissing
+from contracts.errors import LakeboardError, SystemMissing
 from contracts.identity import HashRing
 from contracts.settings import Settings
 from serving.boards.boards import Boards
 from serving.boards.clients import client_of, close_client
 from serving.boards.shards import Shards
 from serving.breaker import Breaker
+from serving.user_names import UserNames
 
 # Enough for the slow paths of one process; play itself does not use Postgres.
 POSTGRES_CONNECTIONS = 8
@@ -51,6 +52,10 @@ class Connections:
     quiz_zones: dict[str, str] = field(default_factory=dict)
     rules: dict[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
     postgres_breaker: Breaker = field(default_factory=Breaker)
+    user_names: UserNames = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.user_names = UserNames(self._read_user_names)
 
     @staticmethod
     def of(settings: Settings) -> Connections:
@@ -96,6 +101,14 @@ class Connections:
         except (psycopg.OperationalError, PoolTimeout) as error:
             self.postgres_breaker.failed()
             raise missing from error
+
+    async def _read_user_names(self, ids: list[str]) -> dict[str, str]:
+        try:
+            async with self.sql() as sql:
+                found = await sql.execute("select user_id, name from users where user_id = any(%s)", [ids])
+                return {row[0]: row[1] for row in await found.fetchall() if row[1]}
+        except (LakeboardError, psycopg.Error):
+            return {}
 
     def secret(self, name: str) -> str:
         """The secret in the file `name`. Raises SystemMissing naming the file."""

@@ -14,6 +14,7 @@ LATENCY = Histogram(
     ["route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
+LEAN_READS = Counter("lakeboard_lean_reads_total", "Board reads answered before the framework")
 ANSWERS = Counter("lakeboard_answers_total", "Answers by outcome", ["outcome"])
 NEGATIVE_ELAPSED = Counter(
     "lakeboard_negative_elapsed_total", "Live answers whose elapsed time was clamped to 0"

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.errors import BadInput, LakeboardError, SystemMissing, problem
+from serving.access.limits import headers_of
 from serving.boards.acknowledged import refusal_of
 from serving.documented import MEDIA_TYPE
 
@@ -55,7 +56,7 @@ async def _lakeboard(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, LakeboardError)
     if error.http_status >= 500:
         LOG.warning("request_failed path=%s code=%s detail=%s", request.url.path, error.code, error.detail)
-    return reply(error, request.url.path)
+    return reply(error, request.url.path, headers_of(error))
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

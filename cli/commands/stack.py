@@ -231,7 +231,7 @@ def _measured(row: dict[str, Any], layout: Layout) -> dict[str, Any]:
     except psutil.Error:
         row["state"] = "ended"
     if row["name"] == "relay":
-        row["lag_s"] = _relay_lag(layout)
+        row["lag_s"] = relay_lag(layout)
     return row
 
 
@@ -242,7 +242,7 @@ def _memory(process: psutil.Process) -> int:
         return int(process.memory_info().rss)
 
 
-def _relay_lag(layout: Layout) -> float | None:
+def relay_lag(layout: Layout) -> float | None:
     """The relay's own figure, from its metrics port: its worst sink; None where it does not say."""
     try:
         with urllib.request.urlopen(
@@ -252,7 +252,7 @@ def _relay_lag(layout: Layout) -> float | None:
     except OSError:
         return None
     figures = [
-        float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("lakeboard_relay_lag_seconds")
+        float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("lakeboardrelay_lag_seconds")
     ]
     return max(figures, default=None)
 

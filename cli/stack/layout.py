@@ -13,16 +13,28 @@ from functools import cached_property
 from pathlib import Path
 
 from cli.stack.postgres import url_of
+from cli.stack.scale import MOST, read_scale
 from contracts.errors import BadInput
 from contracts.settings import Settings, from_mapping
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SECRETS = ("jwt_key", "importer_key", "postgres_password", "airflow_password")
+# Settings that a person chooses; all others follow from the layout.
+CHOSEN = (
+    "valkey_wait_ms",
+    "valkey_memory_mb",
+    "outbox_most_entries",
+    "answers_retention_days",
+    "limit_joins",
+    "limit_openings",
+    "limit_requests",
+    "limit_messages",
+    "allowed_networks",
+)
 PORTS = {
     "web": 8080,
     "traefik": 8081,
-    "api_1": 8101,
-    "api_2": 8102,
+    **{f"api_{number}": 8100 + number for number in range(1, MOST + 1)},
     "valkey_1": 6401,
     "valkey_2": 6402,
     "valkey_1_replica": 6411,
@@ -139,9 +151,6 @@ class Layout:
             if self.replicas
             else (),
             valkey_wait_replicas=int(self.replicas),
-            valkey_wait_ms=chosen.valkey_wait_ms,
-            valkey_memory_mb=chosen.valkey_memory_mb,
-            outbox_most_entries=chosen.outbox_most_entries,
             postgres_url=url_of(self.port("postgres"), self.secrets["postgres_password"]),
             kafka_bootstrap=f"127.0.0.1:{self.port('kafka')}" if full else "",
             hdfs_url=hdfs if full else "",
@@ -154,12 +163,14 @@ class Layout:
             flink_rest_url=http("flink") if full else "",
             airflow_url=http("airflow") if full else "",
             public_url=http("web"),
-            api_ports=(self.port("api_1"), self.port("api_2")),
+            api_ports=tuple(
+                self.port(f"api_{number}") for number in range(1, read_scale(self.run).count + 1)
+            ),
             secrets_dir=str(self.home / "secrets"),
             cache_dir=str(self.cache),
             data_dir=str(self.home / "data"),
             run_dir=str(self.run),
-            answers_retention_days=chosen.answers_retention_days,
+            **{name: getattr(chosen, name) for name in CHOSEN},
             ingest_command=shlex.join([str(REPOSITORY / "lakeboard"), "job", "ingest_answers"])
             if full
             else "",

@@ -16,6 +16,7 @@ from cli.stack.postgres import postgres
 from cli.stack.process import Process
 from cli.stack.questdb import QuestdbPorts, questdb
 from cli.stack.replication import SENTINELS, ReplicatedShard, replicated_valkey, sentinel
+from cli.stack.scale import read_scale
 from cli.stack.traefik import traefik
 from cli.stack.valkey import valkey
 
@@ -25,6 +26,10 @@ PARTS = {
     "flink": ("jobmanager", "taskmanager", "streams"),
     "questdb": ("questdb",),
 }
+
+
+# What play needs; all else joins when it is there.
+STORES = ("valkey_1", "valkey_2", "postgres")
 
 
 def without(chosen: list[Process], parts: str) -> list[Process]:
@@ -40,6 +45,11 @@ def without(chosen: list[Process], parts: str) -> list[Process]:
     ]
 
 
+def one_api(layout: Layout, profile: str, number: int) -> Process:
+    """The api process of a number. All wait for the first, which applies the migrations: they would wait anyway."""
+    return api(layout, profile, f"api_{number}", STORES if number == 1 else (*STORES, "api_1"))
+
+
 def processes(layout: Layout, profile: str, lan: bool = False) -> list[Process]:
     """Returns the processes of `live` or `full`, those that others wait for first."""
     full = profile == "full"
@@ -48,13 +58,10 @@ def processes(layout: Layout, profile: str, lan: bool = False) -> list[Process]:
     database = postgres(
         layout.data("postgres"), layout.port("postgres"), layout.secrets["postgres_password"], databases
     )
-    stores = (*(process.name for process in valkeys), database.name)
     ours = [
-        api(layout, profile, "api_1", stores),
-        # After the first, which applies the migrations: two at once would wait for each other anyway.
-        api(layout, profile, "api_2", (*stores, "api_1")),
+        *(one_api(layout, profile, number) for number in range(1, read_scale(layout.run).count + 1)),
         # The relay waits for Kafka and QuestDB by itself, a sink at a time: play never does.
-        relay(layout, profile, (*stores, "api_1")),
+        relay(layout, profile, (*STORES, "api_1")),
     ]
     door = traefik(layout, lan, ("api_1",))
     if not full:

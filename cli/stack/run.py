@@ -7,10 +7,13 @@ import asyncio
 import logging
 import os
 import sys
+from functools import partial
 
 from cli.stack.layout import layout_from
-from cli.stack.profiles import processes, without
+from cli.stack.profiles import one_api, processes, without
+from cli.stack.scaler import Scaler
 from cli.stack.supervisor import Supervisor, hold_lock
+from cli.stack.traefik import write_routes
 
 
 def main() -> int:
@@ -25,6 +28,7 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("kafka").setLevel(logging.WARNING)  # it tells of every connection at INFO
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # so does this one of every request
     layout = layout_from(os.environ)
     lock = hold_lock(layout.run)
     if lock is None:
@@ -36,9 +40,19 @@ def main() -> int:
         chosen = [process for process in chosen if process.name in names]
     chosen = without(chosen, arguments.without)
     about = {"profile": arguments.profile, "lan": arguments.lan, "without": arguments.without}
+    scaler = Scaler(
+        layout,
+        partial(one_api, layout, arguments.profile),
+        partial(write_routes, layout),
+    )
     about["replicas"] = layout.replicas
     supervisor = Supervisor(
-        chosen, layout.run, layout.home / "logs", layout.environment(arguments.profile), about
+        chosen,
+        layout.run,
+        layout.home / "logs",
+        layout.environment(arguments.profile),
+        about,
+        scaler.run if any(process.name == "api_1" for process in chosen) else None,
     )
     asyncio.run(supervisor.main())
     return 0

@@ -21,7 +21,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ class Watched:
     attempt: int = 0
     problem: str = ""
     up: asyncio.Event = field(default_factory=asyncio.Event)
+    keeper: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int:
@@ -92,6 +93,7 @@ class Supervisor:
         logs: Path,
         environment: Mapping[str, str],
         about: dict[str, Any],
+        beside: Callable[[Supervisor], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self.watched = {process.name: Watched(process) for process in processes}
         unknown = {name for process in processes for name in process.after} - self.watched.keys()
@@ -100,6 +102,8 @@ class Supervisor:
         self.logs = logs
         self.environment = environment
         self.about = about
+        # Runs while the stack does, and may add and remove processes.
+        self.beside = beside
         self.stopping = asyncio.Event()
         self._rng = random.Random()
 
@@ -113,15 +117,32 @@ class Supervisor:
             loop.add_signal_handler(number, self.stopping.set)
         # SIGHUP comes when the terminal closes; the stack stays up.
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
-        tasks = [asyncio.create_task(self._keep(watched)) for watched in self.watched.values()]
+        for watched in self.watched.values():
+            watched.keeper = asyncio.create_task(self._keep(watched))
         housekeeping = asyncio.create_task(self._housekeeping())
+        beside = asyncio.create_task(self.beside(self)) if self.beside else None
         await self.stopping.wait()
+        tasks = [task for task in (beside, *(one.keeper for one in self.watched.values())) if task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._stop_all()
         housekeeping.cancel()
         (self.run / "stack.json").unlink(missing_ok=True)
+
+    def add(self, process: Process) -> None:
+        """Keeps one more process from now on."""
+        watched = self.watched[process.name] = Watched(process)
+        watched.keeper = asyncio.create_task(self._keep(watched))
+
+    async def remove(self, name: str) -> None:
+        """Ends a process and keeps it no longer. Nobody may wait for it."""
+        watched = self.watched[name]
+        if watched.keeper:
+            watched.keeper.cancel()
+            await asyncio.gather(watched.keeper, return_exceptions=True)
+        await self._end(watched)
+        del self.watched[name]
 
     async def _keep(self, watched: Watched) -> None:
         """Starts one process again and again, with back-off."""
@@ -220,7 +241,7 @@ class Supervisor:
         """Writes the state file twice a second and cuts logs that grew too long."""
         while True:
             self.write_state()
-            for name in self.watched:
+            for name in list(self.watched):
                 cut_log(self.logs / f"{name}.log")
             await asyncio.sleep(0.5)
 

@@ -1,6 +1,7 @@
 """Traefik: the one door. Balances over the api processes that say they are ready.
 
-Only its web entry point may listen beyond loopback, and only with `--lan`.
+Only its web entry point may listen beyond loopback, and only with `--lan`. It bounds every address' requests, before the
+application counts joins and users (serving/access/limits.py), and takes only the networks that a setting names.
 """
 
 from __future__ import annotations
@@ -11,21 +12,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cli.stack.layout import Layout
+from cli.stack.layout import Layout, chosen_settings
 from cli.stack.process import Process, http_ok
+from cli.stack.scale import read_scale
+
+# Requests a second of one address, and at once: two hundred phones behind one address that all load the page, join and
+# connect within ten seconds are about 600 a second.
+ADDRESS_RATE, ADDRESS_BURST = 1_000, 3_000
+# For a whole request, 8 MB of an import among them; who sends a byte now and then holds no connection for longer. A socket
+# lives for hours: for it the time ends with its handshake.
+READ_TIMEOUT_S = 20
 
 
-def _static(layout: Layout, lan: bool, routes: Path) -> dict[str, Any]:
-    host = "0.0.0.0" if lan else "127.0.0.1"
+def static_with(web: str, inner: str, routes: Path, read_timeout_s: int = READ_TIMEOUT_S) -> dict[str, Any]:
+    """What Traefik reads once. web, inner: the addresses of everybody's door and of its own figures."""
     return {
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
         "entryPoints": {
             "web": {
-                "address": f"{host}:{layout.port('web')}",
-                # Sockets live for hours; the default read timeout of 60 s is for the request, not for them.
-                "transport": {"respondingTimeouts": {"readTimeout": "60s", "idleTimeout": "180s"}},
+                "address": web,
+                "transport": {
+                    "respondingTimeouts": {"readTimeout": f"{read_timeout_s}s", "idleTimeout": "180s"}
+                },
             },
-            "traefik": {"address": f"127.0.0.1:{layout.port('traefik')}"},
+            "traefik": {"address": inner},
         },
         "api": {"dashboard": False},
         "ping": {"entryPoint": "traefik"},
@@ -35,11 +45,34 @@ def _static(layout: Layout, lan: bool, routes: Path) -> dict[str, Any]:
     }
 
 
-def routes_over(ports: Sequence[int]) -> dict[str, Any]:
+def _middlewares(allowed_networks: Sequence[str], rate: int, burst: int) -> dict[str, Any]:
+    """What every request passes, first one first."""
+    address = {"ipStrategy": {"depth": 0}}
+    found: dict[str, Any] = {}
+    if allowed_networks:
+        found["networks"] = {"ipAllowList": {"sourceRange": list(allowed_networks)}}
+    found["rate"] = {
+        "rateLimit": {
+            "average": rate,
+            "burst": burst,
+            "period": "1s",
+            "sourceCriterion": address,
+        }
+    }
+    return found
+
+
+def routes_over(
+    ports: Sequence[int],
+    allowed_networks: Sequence[str] = (),
+    rate: int = ADDRESS_RATE,
+    burst: int = ADDRESS_BURST,
+) -> dict[str, Any]:
     """Routes to the api processes on these ports: balanced over all, and a socket to the one that placement names.
 
     A named process that is not ready (it drains, or is gone) answers 503 here; a client then asks placement again.
     """
+    passed = _middlewares(allowed_networks, rate, burst)
     check = {"path": "/readyz", "interval": "1s", "timeout": "900ms"}
 
     def service(*found: int) -> dict[str, Any]:
@@ -51,6 +84,7 @@ def routes_over(ports: Sequence[int]) -> dict[str, Any]:
             "rule": f"Path(`/v1/live`) && Query(`handler`, `api-{port}`)",
             "entryPoints": ["web"],
             "service": f"api-{port}",
+            "middlewares": list(passed),
         }
         for port in ports
     }
@@ -59,28 +93,48 @@ def routes_over(ports: Sequence[int]) -> dict[str, Any]:
         "rule": "ClientIP(`127.0.0.1/32`) || !(PathPrefix(`/internal`) || PathPrefix(`/metrics`))",
         "entryPoints": ["web"],
         "service": "api",
+        "middlewares": list(passed),
         # Traefik takes longer rules first; a placed socket's must win whatever their lengths.
         "priority": 1,
     }
     return {
         "http": {
+            "middlewares": passed,
             "routers": {**placed, "all": everything},
             "services": {"api": service(*ports), **{f"api-{port}": service(port) for port in ports}},
         }
     }
 
 
+def write_routes(layout: Layout, numbers: Sequence[int]) -> None:
+    """Routes to the api processes of these numbers; Traefik reads the file again when it changes."""
+    found = routes_over(
+        [layout.port(f"api_{number}") for number in numbers], chosen_settings().allowed_networks
+    )
+    text = json.dumps(found, indent=1)  # JSON is YAML
+    routes = routes_file(layout)
+    if not routes.exists() or routes.read_text() != text:
+        draft = routes.with_suffix(".draft")
+        draft.write_text(text)
+        draft.replace(routes)
+
+
+def routes_file(layout: Layout) -> Path:
+    """Where the gateway's routes are written."""
+    return layout.run / "traefik" / "routes.yml"
+
+
 def traefik(layout: Layout, lan: bool, after: tuple[str, ...]) -> Process:
     """Defines the gateway; its configuration is written anew before each start."""
     folder = layout.run / "traefik"
-    static, routes = folder / "traefik.yml", folder / "routes.yml"
+    static, routes = folder / "traefik.yml", routes_file(layout)
 
     def write_configuration() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        routes.write_text(
-            json.dumps(routes_over([layout.port(name) for name in ("api_1", "api_2")]), indent=1)
-        )  # JSON is YAML
-        static.write_text(json.dumps(_static(layout, lan, routes), indent=1))
+        write_routes(layout, list(range(1, read_scale(layout.run).count + 1)))
+        host = "0.0.0.0" if lan else "127.0.0.1"
+        web, inner = f"{host}:{layout.port('web')}", f"127.0.0.1:{layout.port('traefik')}"
+        static.write_text(json.dumps(static_with(web, inner, routes), indent=1))
 
     program = Path(sys.prefix) / "bin" / "traefik"
     return Process(

@@ -17,7 +17,8 @@ from redis.asyncio import Redis
 
 from contracts.identity import user_shard
 from contracts.ranking import unpack
-from serving.boards.shards import Shards
+from serving.boards.shards import Shards, script_text
+from serving.boards.ticks import Ticks
 
 # Rows a page when a whole board is read; larger pages block the shard for longer than 1 ms.
 _PAGE_ROWS = 1_000
@@ -43,8 +44,23 @@ class Place:
 Member = tuple[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a reply shows of a board: how many are on it, the first k, a user with neighbours, several users' places."""
+
+    participants: int
+    top: list[Place]
+    around: list[Place]
+    places: list[Place | None]
+
+
 def _members(reply: Any) -> list[Member]:
     return [(user.decode(), int(score)) for user, score in reply]
+
+
+def _places(flat: Sequence[bytes], first: int) -> list[Place]:
+    """Rows of a script: user, score, user, score …, the first of them at rank `first`."""
+    return [Place(first + at, flat[2 * at].decode(), int(flat[2 * at + 1])) for at in range(len(flat) // 2)]
 
 
 def _order(member: Member) -> tuple[int, bytes]:
@@ -61,6 +77,8 @@ class Boards:
 
     def __init__(self, shards: Shards) -> None:
         self.shards = shards
+        text = script_text("read_page")
+        self._pages = [Ticks(client, text) for client in shards.clients]
 
     def _homes(self, quiz_id: str | None) -> list[Redis]:
         return (
@@ -71,6 +89,33 @@ class Boards:
         if quiz_id is None:
             return self.shards.clients[user_shard(user_id, len(self.shards))]
         return self._homes(quiz_id)[0]
+
+    async def page(
+        self, key: str, quiz_id: str | None, k: int, user_id: str = "", m: int = 0, users: Sequence[str] = ()
+    ) -> Page:
+        """Everything a reply needs. A board on one shard is read at one instant; a global one as its parts are read."""
+        if quiz_id is None and len(self.shards) > 1:
+            first, middle, count, places = await asyncio.gather(
+                self.top(key, k, None),
+                self._around_or_none(key, user_id, m),
+                self.participants(key, None),
+                asyncio.gather(*(self.rank(key, user, None) for user in users)),
+            )
+            return Page(count, first, middle, list(places))
+        shard = 0 if quiz_id is None else self.shards.shard_of(quiz_id)
+        members, top, ahead, around, found = await self._pages[shard].call([key], k, user_id, m, *users)
+        return Page(
+            members,
+            _places(top, 1),
+            _places(around, ahead),
+            [
+                Place(one[0], user, int(one[1])) if one else None
+                for user, one in zip(users, found, strict=True)
+            ],
+        )
+
+    async def _around_or_none(self, key: str, user_id: str, m: int) -> list[Place]:
+        return await self.around(key, user_id, m, None) if user_id else []
 
     async def heard_s(self, quiz_id: str | None) -> int | None:
         """For boards of replicas: seconds since the one furthest behind heard of its primary.

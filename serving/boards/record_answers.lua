@@ -13,6 +13,7 @@
 --   points, occurred_at_us, correct ('0'|'1')
 --   event        bytes of the outbox entry, opaque
 --   type         the entry's type
+--   detail       what a report of the session tells of the answer, opaque; kept behind the duplicate key's result
 --   rank_board   index in KEYS of the board to report total and rank from, 0 for none
 --   b            number of boards, then b pairs: index in KEYS, ticks (of that board, clamped)
 -- Returns one list per answer: {status, points, occurred_at_us, seq, correct, packed, rank}
@@ -113,7 +114,7 @@ local function first_result(a)
   if a.mode == 'late' then return nil end
   local text = redis.call('HGET', KEYS[a.answers], a.field)
   if not text then return nil end
-  local points, occurred, first_seq, correct = string.match(text, '^(%d+)|(%d+)|(%d+)|([01])$')
+  local points, occurred, first_seq, correct = string.match(text, '^(%d+)|(%d+)|(%d+)|([01])')
   return {'repeat', points, occurred, first_seq, correct, '', 0}
 end
 
@@ -125,10 +126,10 @@ for i = 1, tonumber(ARGV[1]) do
     session_id = ARGV[at + 4], quiz_id = ARGV[at + 5], question_id = ARGV[at + 6], epoch = ARGV[at + 7],
     user = ARGV[at + 8], points = whole(ARGV[at + 9], POINTS_MAX), occurred_text = ARGV[at + 10],
     occurred = whole(ARGV[at + 10], 2^53), correct = ARGV[at + 11], event = ARGV[at + 12], type = ARGV[at + 13],
-    rank_board = tonumber(ARGV[at + 14]), boards = {},
+    detail = ARGV[at + 14], rank_board = tonumber(ARGV[at + 15]), boards = {},
   }
-  local boards = tonumber(ARGV[at + 15])
-  at = at + 16
+  local boards = tonumber(ARGV[at + 16])
+  at = at + 17
   local numbers_hold = a.points ~= nil and a.occurred ~= nil and (a.correct == '0' or a.correct == '1')
   for b = 1, boards do
     local ticks = whole(ARGV[at + 1], TICK_SPAN - 1)
@@ -182,7 +183,8 @@ for _, a in ipairs(plans) do
   redis.call('XADD', KEYS[1], a.seq .. '-0', 't', a.type, 'e', a.event, 'm', a.mode)
   if a.mode ~= 'late' then
     redis.call('HSET', KEYS[a.answers], a.field,
-      digits(a.points) .. '|' .. a.occurred_text .. '|' .. a.seq .. '|' .. a.correct)
+      digits(a.points) .. '|' .. a.occurred_text .. '|' .. a.seq .. '|' .. a.correct
+        .. (a.detail ~= '' and '|' .. a.detail or ''))
     for _, pair in ipairs(a.boards) do
       local done = written[pair[1]]
       if done == nil then done = {}; written[pair[1]] = done end
@@ -197,7 +199,13 @@ if #plans > 0 then
   redis.call('SET', KEYS[2], digits(seq))
   local now = redis.call('TIME')
   local now_us = digits(tonumber(now[1]) * 1000000 + tonumber(now[2]))
-  local touched = {}
+  local touched, live = {}, {}
+  for _, a in ipairs(plans) do
+    if a.mode == 'live' then live[a.session] = (live[a.session] or 0) + 1 end
+  end
+  for session, count in pairs(live) do
+    redis.call('HINCRBY', KEYS[session], 'answered', count)   -- of the question shown; a move to the next sets it to 0
+  end
   for _, a in ipairs(plans) do
     if a.mode ~= 'late' and not touched[a.session] then
       touched[a.session] = true

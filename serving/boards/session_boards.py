@@ -1,4 +1,4 @@
-"""A running session as its clients see it, read in one transaction: its hash, who was removed, its first rows.
+"""A running session as its clients see it, read at one instant: its hash, who was removed, its first rows.
 
 The board itself keeps a removed player, because it is a function of the record (`reconcile` and rebuilds hold it to
 that); what is shown of it leaves the player out and closes the gap in the ranks.
@@ -6,12 +6,16 @@ that); what is shown of it leaves the player out and closes the gap in the ranks
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redis.asyncio import Redis
+
 from contracts import names
 from serving.boards.boards import Place
+from serving.boards.shards import script_text
+from serving.boards.ticks import Ticks
 
 # Rows read beyond those shown, for removed players among them; with more removed the read is done again, longer.
 _SPARE_ROWS = 8
@@ -27,28 +31,34 @@ class SessionReading:
     participants: int
 
 
-def shown_places(rows: list[tuple[str, float]], removed: frozenset[str], k: int) -> tuple[Place, ...]:
+def shown_places(rows: Sequence[tuple[str, str]], removed: frozenset[str], k: int) -> tuple[Place, ...]:
     """The first k rows (best first) without removed players, numbered from 1. Pure."""
     kept = [(user, int(score)) for user, score in rows if user not in removed][:k]
     return tuple(Place(rank, user, packed) for rank, (user, packed) in enumerate(kept, 1))
 
 
-async def read_session(client: Any, session_id: str, k: int) -> SessionReading:
-    """Reads a session through its shard's text client; `fields` is empty if the shard does not know it."""
+def session_reads(client: Redis) -> Ticks:
+    """The reads of one shard's sessions: those of many sessions in one tick go together. client: a text client."""
+    return Ticks(client, script_text("read_session"))
+
+
+async def read_session(reads: Ticks, session_id: str, k: int) -> SessionReading:
+    """Reads a session from its shard; `fields` is empty if the shard does not know it."""
     rows = k + _SPARE_ROWS
+    keys = [names.session(session_id), names.session_removed(session_id), names.session_board(session_id)]
     while True:
-        async with client.pipeline(transaction=True) as pipe:
-            pipe.hgetall(names.session(session_id))
-            pipe.smembers(names.session_removed(session_id))
-            pipe.zrevrange(names.session_board(session_id), 0, rows - 1, withscores=True)
-            pipe.zcard(names.session_board(session_id))
-            fields, gone, top, count = await pipe.execute()
+        fields, gone, top, count = await reads.call(keys, rows)
         removed = frozenset(gone)
-        if k + len(removed) <= rows or len(top) < rows:
+        if k + len(removed) <= rows or len(top) < 2 * rows:
             # Who was removed had joined, and who joined is on the board.
-            shown = shown_places(top, removed, k)
-            return SessionReading(fields, removed, shown, max(count - len(removed), 0))
+            shown = shown_places(list(batched_pairs(top)), removed, k)
+            return SessionReading(dict(batched_pairs(fields)), removed, shown, max(count - len(removed), 0))
         rows = k + len(removed)
+
+
+def batched_pairs(flat: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What a script returns as one list of pairs."""
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 async def removed_ahead(client: Any, session_id: str, removed: frozenset[str], packed: int, user: str) -> int:

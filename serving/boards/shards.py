@@ -42,7 +42,7 @@ class AnswerToRecord:
 
     mode: live, import, or late (a sealed session, checked by the caller: outbox entry alone). epoch: the session's
     epoch it was scored under, "" unless live. boards: (Redis key, ticks) of each board. rank_board: the key among
-    them whose total and rank the reply carries, or "".
+    them whose total and rank the reply carries, or "". detail: what a report of the session tells of it (`detail_of`), or "".
     """
 
     session_id: str
@@ -57,6 +57,7 @@ class AnswerToRecord:
     mode: str = LIVE
     epoch: str = ""
     rank_board: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ def arguments_of(
             int(a.correct),
             a.event,
             ANSWER_TYPE,
+            a.detail,
             keys.of(a.rank_board) if a.rank_board else 0,
             len(a.boards),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -32,26 +32,22 @@ REMEMBERED_ZONES = 100_000
 RULES_FOR_S = 10.0
 
 
-_NAMES = {
-    "user": "select user_id, name from users where user_id = any(%s)",
-    "quiz": "select quiz_id, title from quizzes where quiz_id = any(%s)",
-}
-
-
 async def names_of(connections: Connections, ids: Iterable[str], subject: str = "user") -> dict[str, str]:
     """id → name (a quiz' title; questions have none) from Postgres; empty while it is down: it is still the board."""
     wanted = sorted(set(ids))
-    if not wanted or subject not in _NAMES:
+    if subject == "user":
+        return await connections.user_names.of(wanted)
+    if subject != "quiz" or not wanted:
         return {}
     try:
         async with connections.sql() as sql:
-            found = await sql.execute(_NAMES[subject], [wanted])
+            found = await sql.execute("select quiz_id, title from quizzes where quiz_id = any(%s)", [wanted])
             return {row[0]: row[1] for row in await found.fetchall() if row[1]}
     except (LakeboardError, psycopg.Error):
         return {}
 
 
-def entry(place: Place, anchor_us: int, tick_us: int, known: dict[str, str]) -> Entry:
+def entry(place: Place, anchor_us: int, tick_us: int, known: Mapping[str, str]) -> Entry:
     """A place as a reply's row."""
     ticks = place.ticks
     reached = None if ticks is None else iso_ms(reached_at_us(anchor_us, ticks, tick_us))
@@ -165,24 +161,21 @@ async def read_board(
     boards, heard_s = await _source(connections, quiz_id, stale)
     key = names.board(str(board.scope), board.period, board.start)
     user_id = wanted.user_id
-    top = await boards.top(key, wanted.k, quiz_id)
-    around = await boards.around(key, user_id, wanted.m, quiz_id) if user_id else []
-    participants = await boards.participants(key, quiz_id)
-    places = await asyncio.gather(*(boards.rank(key, user, quiz_id) for user in wanted.users))
-    shown = [*top, *around, *(place for place in places if place)]
+    page = await boards.page(key, quiz_id, wanted.k, user_id, wanted.m, wanted.users)
+    shown = [*page.top, *page.around, *(place for place in page.places if place)]
     known = await names_of(connections, (place.user_id for place in shown))
-    rows = tuple(entry(place, anchor_us, tick_us, known) for place in around)
+    rows = tuple(entry(place, anchor_us, tick_us, known) for place in page.around)
     ranks = tuple(
         UserRank(user, entry(place, anchor_us, tick_us, known) if place else None)
-        for user, place in zip(wanted.users, places, strict=True)
+        for user, place in zip(wanted.users, page.places, strict=True)
     )
     now = now_us()
     return BoardReply(
         scope=str(board.scope),
         period=board.period,
         start=str(board.start),
-        entries=tuple(entry(place, anchor_us, tick_us, known) for place in top),
-        participants=participants,
+        entries=tuple(entry(place, anchor_us, tick_us, known) for place in page.top),
+        participants=page.participants,
         provenance=Provenance(
             "redis",
             "exact",

@@ -165,12 +165,16 @@ class BoardRow(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Board(Out, tag="board", kw_only=True):
-    """The session's first rows, how many play, and how many of them are connected. At most four a second."""
+    """The session's first rows, how many play and are connected, and how many answered. At most four a second.
+
+    `answered` counts answers to the question shown now (shown last, once it is closed); in a challenge, all of them.
+    """
 
     session_id: str
     seq: int
     participants: int
     connected: int
+    answered: int
     entries: list[BoardRow]
 
 

@@ -12,12 +12,14 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Sequence
 
 import redis.exceptions
 
 from contracts import names
 from contracts.errors import BadInput, LakeboardError
-from serving.boards.session_boards import SessionReading, read_session
+from serving.boards.session_boards import SessionReading, read_session, session_reads
+from serving.boards.ticks import Ticks
 from serving.connections import Connections
 from serving.ending import end_tasks
 from serving.live.holding import ConnectGate
@@ -55,11 +57,20 @@ DRAIN_OVER_S = 4.0
 class Room:
     """One session's receivers in this process."""
 
-    def __init__(self, session_id: str, answering: Answering, presence: Presence, gate: ConnectGate) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        answering: Answering,
+        presence: Presence,
+        gate: ConnectGate,
+        reads: Sequence[Ticks],
+    ) -> None:
+        """reads: of each shard's sessions, shared by all rooms of the process."""
         self.session_id = session_id
         self.answering = answering
         self.presence = presence
         self.gate = gate
+        self.reads = reads
         self.receivers: set[Receiver] = set()
         self.wake = asyncio.Event()
         self.urgent = False
@@ -178,9 +189,9 @@ class Room:
 
     async def _read(self) -> None:
         """The session and its board at one instant, for pushes, new receivers and the answers of this process."""
-        client = await self.answering.store.client_of(self.session_id)
+        shard = await self.answering.store.shard_of(self.session_id)
         began = time.monotonic()
-        reading = await read_session(client, self.session_id, BOARD_ROWS)
+        reading = await read_session(self.reads[shard], self.session_id, BOARD_ROWS)
         if not reading.fields:
             raise unknown_session(self.session_id)
         session = Session.from_hash(self.session_id, reading.fields, reading.removed)
@@ -188,12 +199,12 @@ class Room:
         if self._count_connected or began - self._read_at >= ROOM_IDLE_S:
             self._count_connected = False
             self._connected = len(await self.presence.connected(self.session_id) - session.removed)
-        board = await self._board(session.version, reading)
+        board = await self._board(session, reading)
         # Two may read at once (a greeting and the loop): the newer one stays.
         if self._last is None or session.version >= self._last[0].version:
             self._last, self._read_at = (session, board), began
 
-    async def _board(self, seq: int, reading: SessionReading) -> Board:
+    async def _board(self, session: Session, reading: SessionReading) -> Board:
         missing = [place.user_id for place in reading.places if place.user_id not in self._names]
         if missing:
             client = await self.answering.store.client_of(self.session_id)
@@ -201,9 +212,10 @@ class Room:
             self._names.update({user: name for user, name in zip(missing, found, strict=True) if name})
         return Board(
             session_id=self.session_id,
-            seq=seq,
+            seq=session.version,
             participants=reading.participants,
             connected=self._connected,
+            answered=session.answered,
             entries=[
                 BoardRow(place.rank, place.user_id, self._names.get(place.user_id), place.points)
                 for place in reading.places
@@ -213,7 +225,16 @@ class Room:
 
 def _shown(board: Board | None) -> tuple[object, ...] | None:
     """What a player sees of a board: one that differs only in its number is not sent again."""
-    return None if board is None else (board.participants, board.connected, board.entries)
+    return (
+        None
+        if board is None
+        else (
+            board.participants,
+            board.connected,
+            board.answered,
+            board.entries,
+        )
+    )
 
 
 class Rooms:
@@ -224,6 +245,7 @@ class Rooms:
         self.answering = answering
         self.presence = presence
         self.gate = ConnectGate()
+        self.reads = [session_reads(client) for client in connections.texts]
         self.rooms: dict[str, Room] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._listeners: list[asyncio.Task[None]] = []
@@ -243,7 +265,9 @@ class Rooms:
         self.gate.connected(time.monotonic())
         room = self.rooms.get(session_id)
         if room is None:
-            room = self.rooms[session_id] = Room(session_id, self.answering, self.presence, self.gate)
+            room = self.rooms[session_id] = Room(
+                session_id, self.answering, self.presence, self.gate, self.reads
+            )
             self._tasks[session_id] = asyncio.create_task(room.run())
         room.receivers.add(receiver)
         return room

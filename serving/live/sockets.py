@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from redis.exceptions import RedisError
 from starlette.websockets import WebSocketDisconnect
 
 from contracts.errors import BadInput, LakeboardError, SystemMissing
+from serving.access.limits import MESSAGES, LimitReached, Limits
 from serving.access.tokens import PLAYER, Identity, read
 from serving.boards.acknowledged import refusal_of
 from serving.live.messages import (
@@ -47,6 +49,8 @@ from serving.sessions.store import now_us
 
 LOG = logging.getLogger(__name__)
 router = APIRouter()
+# How long a socket that sends too much is not read.
+FLOOD_PAUSE_S = 1.0
 
 
 @asynccontextmanager
@@ -160,6 +164,7 @@ async def _welcome(state: Any, identity: Identity, session: Session) -> Welcome:
 
 async def _receive(socket: WebSocket, receiver: Receiver, identity: Identity) -> None:
     """Reads frames until the socket closes. One answer is under way at a time, so results keep their order."""
+    limits: Limits = socket.app.state.limits
     while not receiver.ended:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
@@ -168,7 +173,12 @@ async def _receive(socket: WebSocket, receiver: Receiver, identity: Identity) ->
         try:
             request = decode(frame)
             ref = request.ref
+            await limits.count_user(MESSAGES, identity.user_id)
             _put(receiver, await _reply(socket.app.state, request, identity))
+        except LimitReached as error:
+            # Told, then not read for a while: what a flood sends on stays with its sender.
+            _put(receiver, error_message(error, ref))
+            await asyncio.sleep(FLOOD_PAUSE_S)
         except LakeboardError as error:
             _put(receiver, error_message(error, ref))
         except (RedisError, OSError) as error:

@@ -118,6 +118,8 @@ def to_record(
         mode,
         epoch,
         rank_board,
+        # Imported sessions have no host who asks for a report.
+        names.answer_detail(event.elapsed_ms, event.choice) if mode == LIVE else "",
     )
 
 

@@ -16,12 +16,17 @@ import psycopg
 from contracts import names
 from contracts.errors import SystemMissing
 from serving.boards.shards import Shards
+from serving.sessions.report_sources import at_seal
 
 QUIET_US = 48 * 3_600 * 1_000_000
 # Sessions a round and shard: sealing is never urgent, play is.
 _ROUND = 200
 # How long a round waits for history; a session that is marked and no more is finished by a later round.
 HISTORY_WAIT_S = 30.0
+
+
+def _text(fields: dict[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in fields.items()}
 
 
 class Sealer:
@@ -57,7 +62,8 @@ class Sealer:
 
     async def seal(self, shard: int, session_id: str, quiet_since_us: int) -> bool:
         """Seal one session; False if it was written to again."""
-        fields: Any = await self.shards.clients[shard].hgetall(names.session(session_id))
+        client: Any = self.shards.clients[shard]
+        fields = await client.hgetall(names.session(session_id))
         status, seq = await self.shards.mark_sealed(shard, session_id, quiet_since_us)
         if status == "active":
             return False
@@ -65,7 +71,12 @@ class Sealer:
             self._after("marked")  # 1
             await self._wait_for_history(shard, seq)  # 2
             self._after("history")
-            await self._write_row(shard, session_id, {k.decode(): v.decode() for k, v in fields.items()})  # 3
+            players = await client.hkeys(names.session_players(session_id))
+            removed = await client.smembers(names.session_removed(session_id))
+            kept = at_seal(
+                _text(fields), [one.decode() for one in players], [one.decode() for one in removed]
+            )
+            await self._write_row(shard, session_id, _text(fields), kept)  # 3
             self._after("row")
         await self.shards.forget_session(shard, session_id)  # 4
         return True
@@ -77,12 +88,13 @@ class Sealer:
                 raise SystemMissing("system_missing", f"history of shard {shard} has not come to {seq}")
             await asyncio.sleep(0.05)
 
-    async def _write_row(self, shard: int, session_id: str, fields: dict[str, str]) -> None:
+    async def _write_row(self, shard: int, session_id: str, fields: dict[str, str], kept: str) -> None:
         async with await psycopg.AsyncConnection.connect(self.postgres_url, autocommit=True) as sql:
             await sql.execute(
                 "INSERT INTO sessions (session_id, quiz_id, pin, host_id, origin, shard, started_at_us, tick_ms, rule, "
-                "sealed_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, now()) "
-                "ON CONFLICT (session_id) DO UPDATE SET sealed_at = coalesce(sessions.sealed_at, now())",
+                "at_seal, sealed_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now()) "
+                "ON CONFLICT (session_id) DO UPDATE SET sealed_at = coalesce(sessions.sealed_at, now()), "
+                "at_seal = coalesce(sessions.at_seal, excluded.at_seal)",
                 (
                     session_id,
                     fields.get("quiz_id", ""),
@@ -93,5 +105,6 @@ class Sealer:
                     fields.get("started_at_us", "0"),
                     fields.get("tick_ms", "1000"),
                     fields.get("rule", "speed@1"),
+                    kept,
                 ),
             )

@@ -94,6 +94,7 @@ def next_question(session: Session, questions: Sequence[Question], now_us: int) 
         deadline_us=now_us + question.time_limit_ms * 1000,
         paused_at_us=0,
         resumed_at_us=0,
+        answered=0,
     )
 
 

@@ -74,6 +74,7 @@ class Opening:
             "rule": DEFAULT_RULE,
             "questions": len(questions),
             "last_write_us": started,
+            "answered": 0,
         }
         session = Session.from_hash(session_id, {name: str(value) for name, value in fields.items()})
         due_us = pacing.look_at_us(session)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput, LakeboardError
+from serving.access.limits import JOINS, OPENINGS, AddressLimit, UserLimit
 from serving.access.roles import require
 from serving.access.tokens import HOST, PLAYER, TOKEN_LIFE_S, Identity, sign
 from serving.documented import documented
@@ -31,6 +32,8 @@ ID = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")
 NAME_LENGTH = 24
 # A player who opened the link in a challenge's last moment still reads the review.
 AFTER_CHALLENGE_S = 3600
+# A class is talked over days later; all that a host's token opens then is this session's report.
+HOST_TOKEN_LIFE_S = 31 * 24 * 3600
 # A challenge that is open for less is over before its link has been read.
 CHALLENGE_MIN_S = 60
 
@@ -198,8 +201,10 @@ def _without_type(message: Out) -> dict[str, Any]:
         s400="malformed_body",
         s404="unknown_quiz",
         s422="unknown_field missing_field invalid_field",
+        s429="too_many_requests",
         s503="system_missing overloaded memory_full disk_full",
     ),
+    dependencies=[Depends(AddressLimit(OPENINGS))],
 )
 async def create(body: CreateSession, request: Request) -> dict[str, Any]:
     """The token leads the session. A challenge is joined by PIN, or by its id: `/sessions/{id}/join`."""
@@ -208,7 +213,8 @@ async def create(body: CreateSession, request: Request) -> dict[str, Any]:
     host_id = (await state.opening.new_guest("Host"))[0]
     session = await state.opening.create(quiz, questions, host_id, body.open_for_s or 0)
     host = Identity(session.host_id, HOST, 0, session.session_id, session.quiz_id, "Host")
-    return {**shown(session), "token": sign(host, state.jwt_key, life_s=_token_life_s(session))}
+    life_s = HOST_TOKEN_LIFE_S + (body.open_for_s or 0)
+    return {**shown(session), "token": sign(host, state.jwt_key, life_s=life_s)}
 
 
 async def _join(state: Any, session: Session, given: str) -> dict[str, Any]:
@@ -236,8 +242,10 @@ async def _join(state: Any, session: Session, given: str) -> dict[str, Any]:
         s404="unknown_pin",
         s409="session_ended session_locked session_full",
         s422="unknown_field missing_field invalid_field",
+        s429="too_many_requests",
         s503="system_missing memory_full disk_full",
     ),
+    dependencies=[Depends(AddressLimit(JOINS))],
 )
 async def join(body: Join, request: Request) -> dict[str, Any]:
     state = request.app.state
@@ -255,8 +263,10 @@ async def join(body: Join, request: Request) -> dict[str, Any]:
         s404="unknown_session",
         s409="session_ended session_locked session_full session_conflict",
         s422="unknown_field missing_field invalid_field",
+        s429="too_many_requests",
         s503="system_missing memory_full disk_full",
     ),
+    dependencies=[Depends(AddressLimit(JOINS))],
 )
 async def join_challenge(session_id: str, body: JoinChallenge, request: Request) -> dict[str, Any]:
     """A hosted session's id is in its boards' addresses, so only its PIN opens it (`session_conflict`)."""
@@ -296,8 +306,10 @@ async def show(session_id: str, request: Request) -> dict[str, Any]:
         s409="question_closed session_paused session_ended session_sealed points_overflow",
         s413="body_too_large",
         s422="unknown_field missing_field invalid_field",
+        s429="too_many_requests",
         s503="system_missing overloaded stale outbox_full memory_full disk_full",
     ),
+    dependencies=[Depends(UserLimit())],
 )
 async def answer(
     session_id: str, body: Answer, request: Request, identity: Annotated[Identity, Depends(require(PLAYER))]
@@ -318,8 +330,10 @@ async def answer(
         s403="forbidden player_removed",
         s404="unknown_session",
         s409="session_conflict session_ended session_sealed",
+        s429="too_many_requests",
         s503="system_missing stale memory_full disk_full",
     ),
+    dependencies=[Depends(UserLimit())],
 )
 async def own_next(
     session_id: str, request: Request, identity: Annotated[Identity, Depends(require(PLAYER))]

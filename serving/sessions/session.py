@@ -55,7 +55,8 @@ class Session:
     """A session's hash, typed. Instants are UTC µs of the server, 0 where there is none.
 
     `epoch` counts moves (of the host, or by the clock); `version` counts whatever a client can see change, answers and
-    joins too, and is the `seq` of every push. `phase_at_us` is when the phase began, moved by pauses.
+    joins too, and is the `seq` of every push. `phase_at_us` is when the phase began, moved by pauses. `answered` counts
+    answers to the question shown.
     """
 
     session_id: str
@@ -84,6 +85,7 @@ class Session:
     resumed_at_us: int = 0
     host_seen_us: int = 0
     removed: frozenset[str] = field(default=frozenset())
+    answered: int = 0
 
     @property
     def over(self) -> bool:
@@ -124,4 +126,5 @@ class Session:
             number("resumed_at_us"),
             number("host_seen_us"),
             frozenset(removed),
+            number("answered"),
         )

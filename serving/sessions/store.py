@@ -194,7 +194,7 @@ class SessionStore:
         )
         if kept is None:
             return None
-        points, occurred, seq, correct = kept.split("|")
+        points, occurred, seq, correct = kept.split("|", 4)[:4]
         return int(points), int(occurred), int(seq), correct == "1"
 
     async def join(self, session: Session, user_id: str, name: str) -> None:

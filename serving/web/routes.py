@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import segno
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Request
 from fastapi import Path as PathField
 from fastapi.responses import Response
 
 from contracts.errors import BadInput
 
 router = APIRouter(include_in_schema=False)
-_FILES = Path(__file__).parent / "static"
+_FOLDER = Path(__file__).parent / "static"
 # The socket's client is a room of its own, which others use too.
-_CLIENTS = Path(__file__).parents[2] / "clients"
+_CLIENT = Path(__file__).parents[2] / "clients" / "live_client.js"
 _TYPES = {
-    "index.html": "text/html; charset=utf-8",
-    "app.js": "text/javascript; charset=utf-8",
-    "live_client.js": "text/javascript; charset=utf-8",
-    "style.css": "text/css; charset=utf-8",
-    "icon.svg": "image/svg+xml",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
 # Scripts and styles only from files of ours: what a player types can never run.
 HEADERS = {
@@ -30,25 +31,47 @@ HEADERS = {
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    # Asked again each time, and answered with 304: a class never plays with two versions of the page.
     "Cache-Control": "no-cache",
 }
 
 
-def _file(name: str) -> Response:
-    folder = _CLIENTS if name == "live_client.js" else _FILES
-    return Response((folder / name).read_bytes(), media_type=_TYPES[name], headers=HEADERS)
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of the page as it is sent; etag: a digest of its bytes."""
+
+    content: bytes
+    media_type: str
+    etag: str
+
+    @staticmethod
+    def of(path: Path) -> File:
+        content = path.read_bytes()
+        return File(content, _TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+
+
+# Read once: what is served does not change under a running process.
+FILES = {path.name: File.of(path) for path in (*sorted(_FOLDER.iterdir()), _CLIENT) if path.suffix in _TYPES}
+
+
+def _reply(name: str, if_none_match: str) -> Response:
+    file = FILES[name]
+    headers = {**HEADERS, "ETag": file.etag}
+    if file.etag in if_none_match:
+        return Response(status_code=304, headers=headers)
+    return Response(file.content, media_type=file.media_type, headers=headers)
 
 
 @router.get("/")
-async def page() -> Response:
-    return _file("index.html")
+async def page(if_none_match: Annotated[str, Header()] = "") -> Response:
+    return _reply("index.html", if_none_match)
 
 
 @router.get("/static/{name}")
-async def static(name: str) -> Response:
-    if name not in _TYPES:
+async def static(name: str, if_none_match: Annotated[str, Header()] = "") -> Response:
+    if name not in FILES:
         raise BadInput("not_found", f"there is no file {name[:40]!r}", status=404)
-    return _file(name)
+    return _reply(name, if_none_match)
 
 
 @router.get("/v1/pins/{pin}/qr.svg")
@@ -56,6 +79,6 @@ async def qr(pin: Annotated[str, PathField(pattern=r"^[0-9]{6}$")], request: Req
     """The address that joins the session, as this caller reaches it (loopback or the local network)."""
     out = io.BytesIO()
     segno.make(f"{request.base_url}?pin={pin}", error="m").save(
-        out, kind="svg", border=2, dark="#101828", light="#ffffff", scale=8, svgclass=None, lineclass=None
+        out, kind="svg", border=2, dark="#1b1533", light="#ffffff", scale=8, svgclass=None, lineclass=None
     )
     return Response(out.getvalue(), media_type="image/svg+xml", headers=HEADERS)

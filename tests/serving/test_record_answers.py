@@ -152,6 +152,15 @@ async def assert_reads_agree(boards: Boards, answers: list[model.Answer]) -> Non
         assert found is not None and row.rank == found.rank
         assert expected[max(place - 2, 0) : place + 3] == seen(await boards.around(key, row.user_id, 2, quiz))
     assert await boards.around(key, "nobody", 2, quiz) == []
+    # One script reads the same at one instant, and many at once get each their own.
+    users = [row.user_id for row in rows]
+    pages = await asyncio.gather(*(boards.page(key, quiz, 5, user, 2, (user, "nobody")) for user in users))
+    for place, page in enumerate(pages):
+        assert (len(rows), expected[:5]) == (page.participants, seen(page.top))
+        assert expected[max(place - 2, 0) : place + 3] == seen(page.around)
+        assert (expected[place], None) == (seen(page.places[:1])[0], page.places[1])
+    nobody = await boards.page(key, quiz, 0, "nobody", 2)
+    assert (len(rows), [], [], []) == (nobody.participants, nobody.top, nobody.around, nobody.places)
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from cli.stack.process import free_port
-from cli.stack.traefik import routes_over
+from cli.stack.traefik import routes_over, static_with
 
 pytestmark = pytest.mark.service
 
@@ -25,6 +28,7 @@ class Server(ThreadingHTTPServer):
     """Says its port; ready or not, as a test wants it."""
 
     ready = True
+    forwarded_for = ""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Reply)
@@ -35,6 +39,8 @@ class _Reply(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         assert isinstance(server, Server)
+        if self.path != "/readyz":
+            server.forwarded_for = self.headers.get("X-Forwarded-For", "")
         self.send_response(200 if server.ready or self.path != "/readyz" else 503)
         self.end_headers()
         self.wfile.write(str(server.server_port).encode())
@@ -44,17 +50,13 @@ class _Reply(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def gateway(folder: Path, ports: list[int]) -> Iterator[str]:
-    """Traefik over some ports, on a free one of its own."""
+def gateway(folder: Path, ports: list[int], *, read_timeout_s: int = 20, **limits: Any) -> Iterator[str]:
+    """Traefik over some ports, on a free one of its own, configured as the stack's is."""
     port = free_port()
-    (folder / "routes.yml").write_text(json.dumps(routes_over(ports)))
-    static = {
-        "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
-        "entryPoints": {"web": {"address": f"127.0.0.1:{port}"}},
-        "providers": {"file": {"filename": str(folder / "routes.yml")}},
-        "log": {"level": "ERROR"},
-    }
-    (folder / "static.yml").write_text(json.dumps(static))
+    routes = folder / "routes.yml"
+    routes.write_text(json.dumps(routes_over(ports, **limits)))
+    web, inner = f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}"
+    (folder / "static.yml").write_text(json.dumps(static_with(web, inner, routes, read_timeout_s)))
     program = Path(sys.prefix) / "bin" / "traefik"
     child = subprocess.Popen([str(program), "--configFile", str(folder / "static.yml")])
     try:
@@ -92,3 +94,76 @@ def test_a_socket_goes_to_the_handler_that_placement_named(tmp_path: Path) -> No
         assert {str(ports[0])} == {httpx.get(f"{url}/v1/live").text for _ in range(6)}
     for server in servers:
         server.shutdown()
+
+
+def test_only_allowed_networks_get_in(tmp_path: Path) -> None:
+    server = Server()
+    for networks, status in ((("192.0.2.0/24",), 403), (("192.0.2.0/24", "127.0.0.0/8"), 200)):
+        with gateway(tmp_path, [server.server_port], allowed_networks=networks) as url:
+            until(f"{url}/v1/quizzes", status)
+            # What a client says of its own address is not believed.
+            forged = {"X-Forwarded-For": "192.0.2.9", "X-Real-Ip": "192.0.2.9"}
+            assert status == httpx.get(f"{url}/v1/quizzes", headers=forged).status_code
+    server.shutdown()
+
+
+def test_the_application_gets_the_senders_true_address(tmp_path: Path) -> None:
+    server = Server()
+    with gateway(tmp_path, [server.server_port]) as url:
+        until(f"{url}/v1/quizzes", 200)
+        httpx.get(f"{url}/v1/quizzes", headers={"X-Forwarded-For": "192.0.2.9"})
+    assert "127.0.0.1" == server.forwarded_for
+    server.shutdown()
+
+
+def test_an_address_that_asks_too_much_is_told_to_wait(tmp_path: Path) -> None:
+    server = Server()
+    with gateway(tmp_path, [server.server_port], rate=20, burst=60) as url:
+        until(f"{url}/v1/quizzes", 200)
+
+        async def flood() -> list[httpx.Response]:
+            turns = asyncio.Semaphore(64)
+            async with httpx.AsyncClient(timeout=60) as client:
+
+                async def one() -> httpx.Response:
+                    async with turns:
+                        return await client.get(f"{url}/nothing")
+
+                return await asyncio.gather(*(one() for _ in range(400)))
+
+        began = time.monotonic()
+        replies = asyncio.run(flood())
+        taken = sum(reply.status_code == 200 for reply in replies)
+        assert taken <= 60 + 20 * (time.monotonic() - began)
+        refused = [reply for reply in replies if reply.status_code == 429]
+        assert len(refused) == len(replies) - taken
+        assert all("retry-after" in reply.headers for reply in refused)
+    server.shutdown()
+
+
+def test_who_sends_a_byte_now_and_then_holds_nobody_up(tmp_path: Path) -> None:
+    server = Server()
+    with gateway(tmp_path, [server.server_port], read_timeout_s=3) as url:
+        until(f"{url}/v1/quizzes", 200)
+        port = int(url.rpartition(":")[2])
+        slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(300)]
+        try:
+            for line in slow:
+                line.sendall(b"POST /v1/join HTTP/1.1\r\nHost: x\r\nX-A: ")
+            began = time.monotonic()
+            for _ in range(4):
+                for line in slow:
+                    with suppress(OSError):  # those that were closed meanwhile
+                        line.sendall(b"a")
+                assert 200 == httpx.get(f"{url}/v1/quizzes", timeout=2).status_code
+                time.sleep(1)
+            for line in slow:
+                line.settimeout(10)
+                with suppress(ConnectionResetError):
+                    while line.recv(4096):  # perhaps a 408; then the end
+                        pass
+            assert time.monotonic() - began < 10
+        finally:
+            for line in slow:
+                line.close()
+    server.shutdown()

@@ -131,6 +131,6 @@ def test_a_handler_without_a_beat_is_not_there() -> None:
 
 
 def test_shown_ranks_close_the_gap_of_removed_players() -> None:
-    rows = [("ada", 30.0), ("bea", 20.0), ("cyd", 10.0), ("dan", 5.0)]
+    rows = [("ada", "30"), ("bea", "20"), ("cyd", "10"), ("dan", "5")]
     shown = shown_places(rows, frozenset({"ada", "cyd"}), 2)
     assert [(1, "bea"), (2, "dan")] == [(place_.rank, place_.user_id) for place_ in shown]

@@ -1,0 +1,162 @@
+"""How often one address may join or open sessions, and one user may ask: counted by `limits`, said in RateLimit headers.
+
+An address' counts are shared by all api processes, on the shard that the address hashes to; while that shard is away each
+process counts by itself. A user's are each process' own: what they guard, one process' time, is its own too. The edge
+(cli/stack/traefik.py) bounds requests of every kind before they come here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+import time
+from typing import Any
+
+from fastapi import Response
+from limits import RateLimitItem, parse_many
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from redis.exceptions import RedisError
+from starlette.requests import HTTPConnection
+
+from contracts import names
+from contracts.errors import BadInput, Retryable
+from contracts.settings import Settings
+from serving.access.roles import identify
+from serving.access.tokens import IMPORTER
+from serving.boards.shards import Shards
+
+LOG = logging.getLogger(__name__)
+JOINS, OPENINGS, REQUESTS, MESSAGES = "joins", "openings", "requests", "messages"
+# Of an IPv6 address: what a provider gives to one customer.
+IPV6_PREFIX = 64
+
+
+class LimitReached(Retryable):
+    """429 with the headers that say when to come back."""
+
+    status = 429
+
+    def __init__(self, what: str, headers: dict[str, str]) -> None:
+        super().__init__(
+            "too_many_requests",
+            f"too many {what} from here",
+            next_step=f"try again in {headers['Retry-After']} s",
+        )
+        self.headers = headers
+
+
+def network_of(address: str) -> str:
+    """An address as it is counted: IPv4 whole, IPv6 by its /64; what is no address (a local socket) as it is."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped:
+            return str(found.ipv4_mapped)
+        return str(ipaddress.ip_network((found, IPV6_PREFIX), strict=False).network_address)
+    return address
+
+
+def policies_of(settings: Settings) -> dict[str, list[RateLimitItem]]:
+    """What each kind of caller may do, from settings like `300/10 seconds;2000/hour`; an empty one bounds nothing.
+
+    Raises BadInput(invalid_field) naming the setting that cannot be read.
+    """
+    found = {}
+    for name in (JOINS, OPENINGS, REQUESTS, MESSAGES):
+        text = getattr(settings, f"limit_{name}")
+        try:
+            found[name] = parse_many(text) if text else []
+        except ValueError as error:
+            raise BadInput(
+                "invalid_field", f"setting limit_{name}: {text!r} is not like '300/10 seconds;2000/hour'"
+            ) from error
+    return found
+
+
+class Limits:
+    """The counters of one api process. Connects with the first count."""
+
+    def __init__(self, settings: Settings, shards: Shards) -> None:
+        self._policies = policies_of(settings)
+        self._shards = shards
+        self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._shared = [
+            SlidingWindowCounterRateLimiter(
+                RedisStorage(
+                    url,
+                    implementation="redispy",
+                    key_prefix=names.LIMITS,
+                    connection_pool=client.connection_pool,
+                )
+            )
+            for url, client in zip(settings.valkey_urls, shards.clients, strict=True)
+        ]
+
+    async def count_address(self, what: str, address: str) -> dict[str, str]:
+        """Counts one more of `what` for an address: the reply's headers. Raises LimitReached."""
+        network = network_of(address)
+        shared = self._shared[self._shards.shard_of(network)]
+        try:
+            return await self._count(shared, what, network)
+        except (RedisError, OSError) as error:
+            LOG.warning("limits_alone what=%s error=%r", what, error)
+            return await self._count(self._own, what, network)
+
+    async def count_user(self, what: str, user_id: str) -> dict[str, str]:
+        """Counts one more of `what` for a user, in this process: the reply's headers. Raises LimitReached."""
+        return await self._count(self._own, what, user_id)
+
+    async def _count(self, counter: SlidingWindowCounterRateLimiter, what: str, who: str) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        least = math.inf
+        for item in self._policies[what]:
+            taken = await counter.hit(item, what, who)
+            stats = await counter.get_window_stats(item, what, who)
+            wait_s = max(1, math.ceil(stats.reset_time - time.time()))
+            if not taken or stats.remaining < least:
+                least = stats.remaining
+                headers = _headers(what, item, stats.remaining, wait_s)
+            if not taken:
+                raise LimitReached(what, {**headers, "Retry-After": str(wait_s)})
+        return headers
+
+
+def _headers(what: str, item: RateLimitItem, remaining: int, wait_s: int) -> dict[str, str]:
+    """The fields of draft-ietf-httpapi-ratelimit-headers: the policy that is nearest to its bound, and what is left of it."""
+    return {
+        "RateLimit-Policy": f'"{what}";q={item.amount};w={item.get_expiry()}',
+        "RateLimit": f'"{what}";r={remaining};t={wait_s}',
+    }
+
+
+class AddressLimit:
+    """A FastAPI dependency: one more of `what` from this address. Who sends the importer's key is not counted: load tests do."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    async def __call__(self, connection: HTTPConnection, response: Response) -> None:
+        if "x-api-key" in connection.headers and identify(connection).role == IMPORTER:
+            return
+        client = connection.client
+        limits: Limits = connection.app.state.limits
+        response.headers.update(await limits.count_address(self.what, client.host if client else ""))
+
+
+class UserLimit:
+    """A FastAPI dependency: one more request of this token's user."""
+
+    async def __call__(self, connection: HTTPConnection, response: Response) -> None:
+        identity = identify(connection)
+        if identity.role != IMPORTER:
+            limits: Limits = connection.app.state.limits
+            response.headers.update(await limits.count_user(REQUESTS, identity.user_id))
+
+
+def headers_of(error: Any) -> dict[str, str] | None:
+    """The headers that an error brings for its HTTP reply."""
+    return error.headers if isinstance(error, LimitReached) else None

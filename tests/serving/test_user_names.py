@@ -1,0 +1,43 @@
+"""Names are looked up together: one query at a time, everybody in it, nobody twice while it is remembered."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from serving.user_names import UserNames
+
+pytestmark = pytest.mark.unit
+
+
+def test_many_who_ask_at_once_share_queries() -> None:
+    asked: list[list[str]] = []
+    under_way = 0
+
+    async def read(ids: list[str]) -> dict[str, str]:
+        nonlocal under_way
+        under_way += 1
+        assert under_way == 1
+        asked.append(ids)
+        await asyncio.sleep(0.01)
+        under_way -= 1
+        return {user: user.upper() for user in ids if user != "nobody"}
+
+    async def go() -> None:
+        names = UserNames(read)
+        first = asyncio.create_task(names.of(["a", "nobody"]))
+        await asyncio.sleep(0.005)  # under way: those who come now share the next one
+        gone = asyncio.create_task(names.of(["b"]))
+        rest = [asyncio.create_task(names.of([user, "a"])) for user in "bcb"]
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert {"a": "A"} == await first
+        assert [{"a": "A", "b": "B"}, {"a": "A", "c": "C"}, {"a": "A", "b": "B"}] == await asyncio.gather(
+            *rest
+        )
+        assert [["a", "nobody"], ["a", "b", "c"]] == asked
+        assert {"b": "B"} == await names.of(["b", "nobody"])
+        assert 2 == len(asked)
+
+    asyncio.run(go())
