@@ -31,7 +31,8 @@ REPLICA_WAIT_MOST_MS = 4_000
 class ShardAddress:
     """Where a shard is, and what a write of it waits for.
 
-    url: its primary; not used where `sentinels` (host:port) know the primary under the name `primary`.
+    url: its primary; where `sentinels` (host:port) know the primary under the name `primary`, only its user, password and
+        database count.
     wait_replicas: replicas that must have a write before it is acknowledged: all that the shard has; 0: it has none.
     outbox_entries: with this many in its outbox a shard takes no new answers.
     """
@@ -50,7 +51,7 @@ class Settings:
 
     profile: str = "full"
     valkey_urls: tuple[str, ...] = ("redis://127.0.0.1:6401/0", "redis://127.0.0.1:6402/0")
-    # With sentinels a shard is found by its name there; `valkey_urls` then only says how many shards there are.
+    # With sentinels a shard is found by its name there; its URL then says only how to log in, and the database.
     valkey_sentinels: tuple[str, ...] = ()
     valkey_primaries: tuple[str, ...] = ("valkey_1", "valkey_2")
     valkey_wait_replicas: int = 0

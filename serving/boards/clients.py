@@ -12,6 +12,7 @@ import redis
 import redis.asyncio
 import redis.asyncio.retry
 import redis.asyncio.sentinel
+import redis.connection
 import redis.retry
 import redis.sentinel
 from redis.backoff import NoBackoff
@@ -40,6 +41,12 @@ def address_of(shard: str | ShardAddress) -> ShardAddress:
 def _hosts(address: ShardAddress) -> list[tuple[str, int]]:
     parts = (one.rpartition(":") for one in address.sentinels)
     return [(host, int(port)) for host, _, port in parts]
+
+
+def _login(address: ShardAddress) -> dict[str, Any]:
+    """What a URL says beside the place, for a client that sentinels tell the place."""
+    parsed = redis.connection.parse_url(address.url)
+    return {name: parsed[name] for name in ("username", "password", "db") if name in parsed}
 
 
 def _sentinel_options(retry: Any) -> dict[str, Any]:
@@ -79,7 +86,7 @@ def client_of(
         _hosts(address), sentinel_kwargs=_sentinel_options(redis.asyncio.retry.Retry)
     )
     made = sentinel.replica_for if replica else sentinel.master_for
-    return made(address.primary, connection_pool_class=kinds, **options)
+    return made(address.primary, connection_pool_class=kinds, **_login(address), **options)
 
 
 async def close_client(client: redis.asyncio.Redis) -> None:
@@ -96,7 +103,7 @@ def blocking_client_of(address: ShardAddress) -> redis.Redis:
     if not address.sentinels:
         return redis.Redis.from_url(address.url, **options)
     sentinel = redis.sentinel.Sentinel(_hosts(address), sentinel_kwargs=_sentinel_options(redis.retry.Retry))
-    return sentinel.master_for(address.primary, **options)
+    return sentinel.master_for(address.primary, **_login(address), **options)
 
 
 def close_blocking_client(client: redis.Redis) -> None:
