@@ -13,6 +13,9 @@ const PONG_WITHIN_MS = 10000;
 const RETRY_STATUS = 500;
 const TOO_MANY = 429;
 
+// Whether an error means that the client sends the message again by itself.
+export const sentAgain = (status) => status >= RETRY_STATUS || status === TOO_MANY;
+
 export class LiveClient {
   // token, sessionId: as create or join returned them. onMessage(message): each message of the server, newest states only.
   // onLine(up): the line came or went. onEnd(code): it will not come back. base: the server's address.
@@ -135,13 +138,15 @@ export class LiveClient {
     if (message.type === "welcome") {
       this.welcomed = true;
       this.tries = 0;
+      // The server was set back: what it says now holds.
+      if (message.epoch < this.epoch || message.seq < this.seq) this.epoch = this.seq = null;
       this.onLine(true);
       this.onMessage(message);
       for (const waiting of this.pending.values()) this.write(waiting);
       return;
     }
     if (message.ref && this.pending.has(message.ref)) {
-      if (message.type === "error" && (message.status >= RETRY_STATUS || message.status === TOO_MANY)) {
+      if (message.type === "error" && sentAgain(message.status)) {
         const waiting = this.pending.get(message.ref);
         this.later(() => this.pending.has(waiting.ref) && this.write(waiting), 500 + 500 * Math.random());
       } else {

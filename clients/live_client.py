@@ -167,6 +167,8 @@ class LiveClient:
                 message: Message = json.loads(frame)
                 if message["type"] == "welcome":
                     self.welcome, self._socket = message, socket
+                    if message["epoch"] < (self.epoch or 0) or message["seq"] < (self.seq or 0):
+                        self.epoch = self.seq = None  # the server was set back: what it says now holds
                     self._welcomed.set()
                     for waiting, _ in list(self._pending.values()):
                         await self._send(waiting)

@@ -102,13 +102,13 @@ class Connections:
             self.postgres_breaker.failed()
             raise missing from error
 
-    async def _read_user_names(self, ids: list[str]) -> dict[str, str]:
+    async def _read_user_names(self, ids: list[str]) -> dict[str, str] | None:
         try:
             async with self.sql() as sql:
                 found = await sql.execute("select user_id, name from users where user_id = any(%s)", [ids])
                 return {row[0]: row[1] for row in await found.fetchall() if row[1]}
         except (LakeboardError, psycopg.Error):
-            return {}
+            return None
 
     def secret(self, name: str) -> str:
         """The secret in the file `name`. Raises SystemMissing naming the file."""

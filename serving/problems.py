@@ -72,12 +72,15 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
     return reply(of_validation(error.errors()), request.url.path)
 
 
+def of_valkey(path: str, error: Exception) -> JSONResponse:
+    """The reply where a shard does not answer, or does not take what it is asked."""
+    missing = SystemMissing("system_missing", "Valkey does not answer", next_step="see ./lakeboard status")
+    LOG.warning("valkey_missing path=%s error=%s", path, error)
+    return reply(refusal_of(error) or missing, path)
+
+
 async def _valkey(request: Request, error: Exception) -> JSONResponse:
-    LOG.warning("valkey_missing path=%s error=%s", request.url.path, error)
-    return reply(
-        SystemMissing("system_missing", "Valkey does not answer", next_step="see ./lakeboard status"),
-        request.url.path,
-    )
+    return of_valkey(request.url.path, error)
 
 
 async def _refusal(request: Request, error: Exception) -> JSONResponse:

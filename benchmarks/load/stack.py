@@ -114,7 +114,7 @@ def add_quiz(sql: psycopg.Connection, quiz_id: str, questions: int) -> None:
 
 def until_relayed(stack: Stack) -> float:
     """Seconds until history and the global boards have every entry. Raises TimeoutError after five minutes."""
-    live, began = WholeBoards(stack.settings.valkey_urls), time.monotonic()
+    live, began = WholeBoards(stack.settings.shards), time.monotonic()
     try:
         with stack.sql() as sql:
             query = "SELECT position FROM relay_position WHERE sink = 'history' ORDER BY shard"
@@ -148,7 +148,7 @@ def compare(stack: Stack, acknowledged: Acknowledged, sessions: Iterable[str]) -
         rows = sql.execute(
             "SELECT shard, count(*), count(DISTINCT seq), max(seq) FROM history GROUP BY shard"
         ).fetchall()
-    live = WholeBoards(stack.settings.valkey_urls)
+    live = WholeBoards(stack.settings.shards)
     seqs = live.last_seqs()
     live.close()
     gaps = sum(seqs) - sum(row[2] for row in rows) + sum(row[1] - row[2] for row in rows)

@@ -97,11 +97,9 @@ def start(profile: str, lan: bool = False, leave: str = "", replicas: bool = Fal
     """What `up` does; returns the layout of the stack that is ready."""
     layout = layout_from(os.environ)
     keep_offset(layout)
-    if replicas:
-        keep_replicas(layout)
     prepare(profile)
     state = read_state(layout)
-    wanted = {"profile": profile, "lan": lan, "without": leave, "replicas": layout.replicas}
+    wanted = {"profile": profile, "lan": lan, "without": leave, "replicas": replicas or layout.replicas}
     if state and wanted == {name: state.get(name) for name in wanted}:
         _terminal.print(f"already up: profile {profile}, supervisor {state['pid']}")
     elif state:
@@ -110,6 +108,8 @@ def start(profile: str, lan: bool = False, leave: str = "", replicas: bool = Fal
         state = None
     began = time.monotonic()
     if state is None:
+        if replicas:  # not before: commands take the sentinels' addresses from here on
+            keep_replicas(layout)
         _spawn(layout, profile, lan, leave)
     _wait(layout)
     if time.monotonic() - began > 1:

@@ -52,7 +52,7 @@ def main() -> int:
         layout.home / "logs",
         layout.environment(arguments.profile),
         about,
-        scaler.run if any(process.name == "api_1" for process in chosen) else None,
+        None if arguments.only else scaler.run,
     )
     asyncio.run(supervisor.main())
     return 0

@@ -17,7 +17,7 @@ import psutil
 
 from cli.stack.layout import Layout
 from cli.stack.process import Process
-from cli.stack.scale import Policy, Scale, read_scale, write_scale
+from cli.stack.scale import MOST, Policy, Scale, read_scale, write_scale
 from cli.stack.supervisor import Supervisor
 
 _log = logging.getLogger("lakeboard.scaler")
@@ -62,9 +62,11 @@ class Scaler:
             if number not in running:
                 _log.info("scale_up name=api_%d", number)
                 supervisor.add(self._define(number))
-        ready = [n for n in numbers(supervisor) if n <= count and supervisor.watched[f"api_{n}"].up.is_set()]
         surplus = [number for number in running if number > count]
+        if surplus and len(ready_numbers(supervisor, count)) < count:
+            surplus = []  # those that are to stay are not all there: nobody goes before
         await asyncio.gather(*(self._drain(number) for number in surplus))
+        ready = ready_numbers(supervisor, count if surplus else MOST)
         if ready:
             self._route(ready)
         for number in surplus:
@@ -91,7 +93,7 @@ class Scaler:
 
     async def _by_load(self, supervisor: Supervisor, scale: Scale) -> None:
         """Changes what is wanted, if the policy says so and nobody else has meanwhile."""
-        wanted = self._policy.decide(scale, self._shares(supervisor), await self._sockets())
+        wanted = self._policy.decide(scale, self._shares(supervisor), await self._sockets(supervisor))
         if wanted != scale.count and read_scale(self._layout.run).within() == scale:
             _log.info("scale_by_load from=%d to=%d", scale.count, wanted)
             write_scale(self._layout.run, Scale(wanted, scale.least, scale.most))
@@ -104,12 +106,23 @@ class Scaler:
         pairs = [(before.get(pid, found), found) for pid, found in now.items()]
         return [(new[1] - old[1]) / max(new[0] - old[0], SAMPLE_S) for old, new in pairs]
 
-    async def _sockets(self) -> int:
-        """Sockets of all handlers together, as the first process knows them."""
+    async def _sockets(self, supervisor: Supervisor) -> int:
+        """Sockets of all handlers together, as the first process says that answers; 0 if none does: shares decide alone."""
         key = {"X-API-Key": self._layout.secrets["importer_key"]}
-        async with httpx.AsyncClient(headers=key, timeout=5) as http:
-            reply = await http.get(f"http://127.0.0.1:{self._layout.port('api_1')}/internal/handlers")
-        return sum(handler["sockets"] for handler in reply.raise_for_status().json()["handlers"])
+        async with httpx.AsyncClient(headers=key, timeout=2) as http:
+            for number in ready_numbers(supervisor, MOST):
+                try:
+                    port = self._layout.port(f"api_{number}")
+                    reply = await http.get(f"http://127.0.0.1:{port}/internal/handlers")
+                    return sum(handler["sockets"] for handler in reply.raise_for_status().json()["handlers"])
+                except httpx.HTTPError as error:
+                    _log.warning("sockets_not_known name=api_%d error=%r", number, error)
+        return 0
+
+
+def ready_numbers(supervisor: Supervisor, most: int) -> list[int]:
+    """The api processes up to a number that are ready now."""
+    return [n for n in numbers(supervisor) if n <= most and supervisor.watched[f"api_{n}"].up.is_set()]
 
 
 def wanted_s(pid: int) -> float:

@@ -16,6 +16,8 @@ from cli.stack.layout import Layout, chosen_settings
 from cli.stack.process import Process, http_ok
 from cli.stack.scale import read_scale
 
+# Whatever networks are allowed: the stack's own commands come through the door too.
+THIS_MACHINE = ("127.0.0.1/32", "::1/128")
 # Requests a second of one address, and at once: two hundred phones behind one address that all load the page, join and
 # connect within ten seconds are about 600 a second.
 ADDRESS_RATE, ADDRESS_BURST = 1_000, 3_000
@@ -45,12 +47,14 @@ def static_with(web: str, inner: str, routes: Path, read_timeout_s: int = READ_T
     }
 
 
-def _middlewares(allowed_networks: Sequence[str], rate: int, burst: int) -> dict[str, Any]:
+def _middlewares(
+    allowed_networks: Sequence[str], always: Sequence[str], rate: int, burst: int
+) -> dict[str, Any]:
     """What every request passes, first one first."""
     address = {"ipStrategy": {"depth": 0}}
     found: dict[str, Any] = {}
     if allowed_networks:
-        found["networks"] = {"ipAllowList": {"sourceRange": list(allowed_networks)}}
+        found["networks"] = {"ipAllowList": {"sourceRange": [*allowed_networks, *always]}}
     found["rate"] = {
         "rateLimit": {
             "average": rate,
@@ -65,6 +69,7 @@ def _middlewares(allowed_networks: Sequence[str], rate: int, burst: int) -> dict
 def routes_over(
     ports: Sequence[int],
     allowed_networks: Sequence[str] = (),
+    always: Sequence[str] = THIS_MACHINE,
     rate: int = ADDRESS_RATE,
     burst: int = ADDRESS_BURST,
 ) -> dict[str, Any]:
@@ -72,7 +77,7 @@ def routes_over(
 
     A named process that is not ready (it drains, or is gone) answers 503 here; a client then asks placement again.
     """
-    passed = _middlewares(allowed_networks, rate, burst)
+    passed = _middlewares(allowed_networks, always, rate, burst)
     check = {"path": "/readyz", "interval": "1s", "timeout": "900ms"}
 
     def service(*found: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """How often one address may join or open sessions, and one user may ask; said in RateLimit headers.
 
 An address' counts are shared by all api processes, on the shard that the address hashes to (by `limits`, PyPI); while that
-shard is away each process counts by itself. A user's are each process' own: what they guard, one process' time, is its own too. The edge
-(cli/stack/traefik.py) bounds requests of every kind before they come here.
+shard is away each process counts by itself. A user's are each process' own: what they guard, one process' time, is its own
+too. The edge (cli/stack/traefik.py) bounds requests of every kind before they come here.
 """
 
 from __future__ import annotations

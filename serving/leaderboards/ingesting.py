@@ -62,12 +62,19 @@ class Ingest:
         async with self._one_run:
             # From here on it has begun: who comes now needs the next one.
             self._next = None
-            child = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            try:
+                child = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise SystemMissing(
+                    "system_missing",
+                    f"fresh: ingest_command cannot be run: {error}",
+                    next_step="mend the setting",
+                ) from error
             try:
                 code = await asyncio.wait_for(child.wait(), self._limit_s)
             except TimeoutError:

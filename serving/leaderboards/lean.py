@@ -12,6 +12,7 @@ import re
 import time
 from dataclasses import dataclass
 
+import redis.exceptions
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contracts import boards as names_of_boards
@@ -23,6 +24,7 @@ from contracts.replies import DEFAULT_K, DEFAULT_M, MAX_K, MAX_M, MAX_USERS, Wan
 from serving.leaderboards import live_boards
 from serving.leaderboards.conditional import CACHE_CONTROL, body_of, tag_of
 from serving.metrics import LATENCY, LEAN_READS, REQUESTS
+from serving.problems import of_valkey
 from serving.sessions.store import now_us
 
 LOG = logging.getLogger(__name__)
@@ -60,7 +62,12 @@ class LeanBoards:
             and scope["path"].startswith("/v1/leaderboards/")
         ):
             began = time.perf_counter()
-            body = await self._reply(scope)
+            try:
+                body = await self._reply(scope)
+            except redis.exceptions.RedisError as error:
+                # The route would only ask the same shard again.
+                await of_valkey(scope["path"], error)(scope, receive, send)
+                return
             if body is not None:
                 headers = [
                     (b"content-length", str(len(body)).encode()),
@@ -98,8 +105,10 @@ class LeanBoards:
                 connections, board, board.anchor_us, board.tick_us, quiz_id, wanted, rules[1]
             )
             return body_of(reply)
-        except (LakeboardError, redis.exceptions.RedisError):
+        except LakeboardError:
             return None
+        except redis.exceptions.RedisError:
+            raise
         except Exception as error:
             LOG.warning("lean_failed path=%s error=%r", scope["path"], error)
             return None

@@ -27,11 +27,13 @@ CLOSE_SLOW = 4408
 CLOSE_DRAINING = 4503
 # RFC 6455's registry: try again later.
 CLOSE_AWAY = 1013
+# The same: what the client saw last no longer counts.
+CLOSE_RESTARTED = 1012
 # code → (what it means, what a client does).
 CLOSE_CODES: dict[int, tuple[str, str]] = {
     1001: ("the server goes away", "come back after a jittered pause"),
     1009: ("the frame is larger than 4,096 bytes", "mend the client"),
-    1012: ("the server restarts", "come back after a jittered pause"),
+    CLOSE_RESTARTED: ("the server restarts, or has less than it showed", "come back after a jittered pause"),
     CLOSE_AWAY: ("the session's shard does not answer", "come back after a jittered pause"),
     CLOSE_PROTOCOL: (f"the client speaks none of: {PROTOCOL}", "reload the page"),
     CLOSE_UNAUTHENTICATED: ("the token is forged, expired or not ours", "join again"),

@@ -12,7 +12,7 @@ import random
 import secrets
 import time
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from contracts import names
 from contracts.errors import LakeboardError
@@ -92,7 +92,10 @@ class Pacer:
             except LakeboardError as error:
                 # One session that cannot move must not stop the others, nor a hundred of them fill every look.
                 LOG.warning("due_failed session=%s error=%s", session_id, error)
-                await self.store.put_off(shard, session_id, now_us() + PUT_OFF_US)
+                try:
+                    await self.store.put_off(shard, session_id, now_us() + PUT_OFF_US)
+                except ResponseError as refused:  # those behind it are looked at all the same
+                    LOG.warning("due_not_put_off session=%s error=%s", session_id, refused)
         return done
 
     async def _run(self, shard: int) -> None:

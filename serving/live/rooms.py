@@ -13,6 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import redis.exceptions
 
@@ -26,6 +27,7 @@ from serving.live.holding import ConnectGate
 from serving.live.messages import (
     CLOSE_DRAINING,
     CLOSE_REMOVED,
+    CLOSE_RESTARTED,
     CLOSE_UNKNOWN_SESSION,
     Board,
     BoardRow,
@@ -49,6 +51,8 @@ CROWD_READ_S = 1.0
 ROOM_IDLE_S = 5.0
 # A shard that is away is asked again after this, jittered: all rooms of a process look at once when it is back.
 RETRY_S = 1.0
+# A subscription without a message for this long is asked for a sign of life.
+QUIET_S = 2.0
 RECONNECT_S = (0.1, 2.0)
 # A draining handler closes its sockets over this long, so that the others are not joined by all in one moment.
 DRAIN_OVER_S = 4.0
@@ -200,9 +204,21 @@ class Room:
             self._count_connected = False
             self._connected = len(await self.presence.connected(self.session_id) - session.removed)
         board = await self._board(session, reading)
-        # Two may read at once (a greeting and the loop): the newer one stays.
-        if self._last is None or session.version >= self._last[0].version:
+        # Two may read at once (a greeting and the loop): the one that began later stays.
+        if self._last is None or began >= self._read_at:
+            if self._last is not None and session.version < self._last[0].version:
+                self._lost()
             self._last, self._read_at = (session, board), began
+
+    def _lost(self) -> None:
+        """The shard has less than was shown: a replica without the last, unacknowledged writes was promoted.
+
+        Clients would take what comes now for old: they come back, and are welcomed with the numbers that hold.
+        """
+        LOG.warning("session_set_back session=%s", self.session_id)
+        self._epoch, self._pushed = None, None
+        for receiver in list(self.receivers):
+            receiver.end(CLOSE_RESTARTED, "set back")
 
     async def _board(self, session: Session, reading: SessionReading) -> Board:
         missing = [place.user_id for place in reading.places if place.user_id not in self._names]
@@ -221,6 +237,20 @@ class Room:
                 for place in reading.places
             ],
         )
+
+
+async def heard(pubsub: Any) -> dict[str, Any] | None:
+    """The next message, None for one that is not for us. Raises TimeoutError from a server that does not say anything.
+
+    A server that hangs keeps the connection open, and a promoted one is another: a quiet line is asked for a sign.
+    """
+    message: dict[str, Any] | None = await pubsub.get_message(timeout=QUIET_S)
+    if message is None:
+        await pubsub.ping()
+        message = await pubsub.get_message(timeout=QUIET_S)
+        if message is None:
+            raise TimeoutError(f"no sign within {QUIET_S:g} s")
+    return message if message["type"] == "pmessage" else None
 
 
 def _shown(board: Board | None) -> tuple[object, ...] | None:
@@ -299,12 +329,15 @@ class Rooms:
                 await pubsub.psubscribe(names.channel("*"))
                 for room in self.rooms.values():  # what was published while nobody listened
                     room.tell("state")
-                async for message in pubsub.listen():
+                while True:
+                    message = await heard(pubsub)
+                    if message is None:
+                        continue
                     pause = RECONNECT_S[0]
                     room_of = self.rooms.get(message["channel"].split(":")[1])
                     if room_of is not None:
                         room_of.tell(message["data"])
-            except (redis.exceptions.RedisError, OSError) as error:
+            except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
                 LOG.warning("subscription_lost shard=%d error=%s", shard, error)
             finally:
                 await pubsub.aclose()

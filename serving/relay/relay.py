@@ -33,6 +33,8 @@ BATCH_ENTRIES = 1_000
 LEASE_MS = 10_000
 # Trimming costs a call: wait until it is worth it, or there is nothing else to do.
 TRIM_ENTRIES = 5_000
+# How long the outbox is not trimmed after a replica did not say what it has.
+KEPT_UNKNOWN_S = 5.0
 # Pause between tries of Postgres while it is away: a refused connection costs little, one that hangs costs 5 s.
 POSTGRES_RETRY_S = 2.0
 
@@ -84,6 +86,7 @@ class ShardRelay:
         self._looked = False
         self._history_due = 0.0
         self._trimmed = 0
+        self._trim_at = 0.0
         self._boards_since_us: int | None = None
 
     def close(self) -> None:
@@ -245,9 +248,15 @@ class ShardRelay:
 
     def _trim(self, *, idle: bool) -> None:
         through = min(self.progress.history, self.progress.global_boards)
-        if through > self._trimmed and (idle or through - self._trimmed >= TRIM_ENTRIES):
+        due = idle or through - self._trimmed >= TRIM_ENTRIES
+        if through > self._trimmed and due and time.monotonic() >= self._trim_at:
             # A target whose replica is promoted stands where that replica stood, and asks for the entries from there.
-            through = min(through, self._globals.kept_position())
+            kept = self._globals.kept_position()
+            if (
+                not kept
+            ):  # a replica is away: asking waits for it, which would cost the other sinks their pace
+                self._trim_at = time.monotonic() + KEPT_UNKNOWN_S
+            through = min(through, kept)
             if through > self._trimmed:
                 self._outbox.trim(through)
                 self._trimmed = through

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput
+from serving.access.limits import UserLimit
 from serving.access.roles import require
 from serving.access.tokens import HOST, PLAYER, Identity
 from serving.documented import documented
@@ -119,8 +120,10 @@ async def readmit(
         s401="unauthenticated",
         s403="forbidden",
         s404="unknown_session",
+        s429="too_many_requests",
         s503="system_missing",
     ),
+    dependencies=[Depends(UserLimit())],
 )
 async def players(
     session_id: str, request: Request, identity: Annotated[Identity, Depends(require(HOST))]

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from contracts.periods import iso_ms
+from serving.access.limits import UserLimit
 from serving.access.roles import require
 from serving.access.tokens import HOST, Identity
 from serving.documented import documented
@@ -66,13 +67,14 @@ _REPLIES = documented(
     s404="unknown_session",
     s409="session_sealed",
     s422="invalid_field",
+    s429="too_many_requests",
     s503="system_missing",
 )
 _REPLIES[200]["content"][CSV] = {"example": "rank,user_id,name,answered,right,points,removed\r\n"}
 
 
 @router.get("/sessions/{session_id}/report", summary="The class report: questions, hardest first, and players",
-            responses=_REPLIES, response_class=JSONResponse)  # fmt: skip
+            responses=_REPLIES, response_class=JSONResponse, dependencies=[Depends(UserLimit())])  # fmt: skip
 async def class_report(
     session_id: str,
     request: Request,

@@ -41,3 +41,22 @@ def test_many_who_ask_at_once_share_queries() -> None:
         assert 2 == len(asked)
 
     asyncio.run(go())
+
+
+def test_while_nobody_can_say_what_was_known_holds() -> None:
+    there = True
+
+    async def read(ids: list[str]) -> dict[str, str] | None:
+        return {user: user.upper() for user in ids} if there else None
+
+    async def go() -> None:
+        nonlocal there
+        names = UserNames(read)
+        assert {"a": "A"} == await names.of(["a"])
+        there = False
+        names._known["a"] = (0.0, "A")  # as after ten seconds
+        assert {"a": "A"} == await names.of(["a", "b"])
+        there = True
+        assert {"a": "A", "b": "B"} == await names.of(["a", "b"])
+
+    asyncio.run(go())

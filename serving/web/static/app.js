@@ -1,7 +1,7 @@
 // The page's beginning: which address shows which screen. A screen's module is loaded when it is first needed, so that a
 // phone that joins a game loads no more than that.
 
-import { $, el, show } from "./dom.js";
+import { $, el, offline, show } from "./dom.js";
 import { T } from "./texts.js";
 
 const SCREENS = {
@@ -22,11 +22,6 @@ function notFound() {
 }
 
 // A screen's module could not be loaded.
-function offline() {
-  show([el("section", { class: "card narrow" }, el("h1", { text: T.problems.offline }),
-    el("p", { text: T.problems.offlineDetail }), el("a", { class: "button primary", href: "/", text: T.notFound.back }))],
-  { title: T.problems.offline });
-}
 
 // An address is #/screen/argument?name=value.
 async function route(first = false) {
@@ -44,8 +39,17 @@ async function route(first = false) {
   if (!Object.hasOwn(SCREENS, name)) return notFound();
   const screen = await SCREENS[name]().catch(() => offline);
   // Somebody may have gone on while the module came.
-  if (mine === shown) leave = screen(decodeURIComponent(argument), new URLSearchParams(query), first) || null;
+  if (mine === shown) leave = screen(decoded(argument), new URLSearchParams(query), first) || null;
   return undefined;
+}
+
+// An address that somebody has cut in the middle of a character is shown as it is.
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 addEventListener("hashchange", () => route());

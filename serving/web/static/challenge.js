@@ -1,5 +1,6 @@
 // A self-paced challenge: the player's way through it, and what its host sees.
 
+import { sentAgain } from "./live_client.js";
 import { $, button, el, problem, show } from "./dom.js";
 import { sureDialog } from "./host_dialogs.js";
 import { call, forgetSeat } from "./net.js";
@@ -108,7 +109,7 @@ export function challengerView(game) {
     result,
     error(message, mine) {
       if (!shown || !shown.startsWith("question")) return;
-      if (mine && message.status >= 500) return screen.say(T.question.moment);
+      if (mine && sentAgain(message.status)) return screen.say(T.question.moment);
       screen.lock(null, message.code === "question_closed");
       screen.say(message.code === "question_closed" ? T.question.late : message.title, "bad");
       if (message.code === "question_closed") offerNext();

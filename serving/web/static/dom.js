@@ -1,5 +1,7 @@
 // The page's small tools: building elements (never from markup), showing a screen, telling a screen reader.
 
+import { T } from "./texts.js";
+
 export const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -78,4 +80,11 @@ export function form(id, children, send) {
 export function problem(error) {
   return [el("strong", { text: error.message }), error.detail && el("span", { text: ` ${error.detail}` }),
     error.nextStep && el("span", { class: "next-step", text: ` ${error.nextStep}` })].filter(Boolean);
+}
+
+// A part of the page could not be loaded.
+export function offline() {
+  show([el("section", { class: "card narrow" }, el("h1", { text: T.problems.offline }),
+    el("p", { text: T.problems.offlineDetail }), el("a", { class: "button primary", href: "/", text: T.notFound.back }))],
+  { title: T.problems.offline });
 }

@@ -1,8 +1,8 @@
 // A tab in a game: the line, what is known of the session, and which view shows it. It keeps no rules: points, ranks and who
 // may answer are the server's. A view has any of phase, board, welcome, result, error, tick, key and leave.
 
-import { $, el, show } from "./dom.js";
-import { LiveClient } from "./live_client.js";
+import { $, el, offline, show } from "./dom.js";
+import { LiveClient, sentAgain } from "./live_client.js";
 import { forgetSeat, seat } from "./net.js";
 import { ranksOf } from "./pieces.js";
 import { T } from "./texts.js";
@@ -55,7 +55,7 @@ class Game {
       }
     } else if (type === "error") {
       const mine = this.pending !== null && this.pending === message.ref;
-      if (mine && message.status < 500) {
+      if (mine && !sentAgain(message.status)) {
         this.settle(message);
         this.chosen = null;
       }
@@ -141,6 +141,8 @@ export function gameScreen() {
   document.addEventListener("keydown", onkey);
   viewOf(me).then((view) => {
     if (!left) game.start(view(game));
+  }, () => {
+    if (!left) offline();
   });
   return () => {
     left = true;

@@ -1,5 +1,6 @@
 // A player's screens in a led game. The question's pieces serve the self-paced challenge too.
 
+import { sentAgain } from "./live_client.js";
 import { $, announce, el, show } from "./dom.js";
 import { forgetSeat } from "./net.js";
 import { choiceList, choiceNodes, countdown, finalBoard, markChoices, standings } from "./pieces.js";
@@ -173,7 +174,7 @@ export function playerView(game) {
     },
     error(message, mine) {
       if (!screen || !screen.say) return;
-      if (mine && message.status >= 500) return screen.say(T.question.moment); // it is sent again by itself
+      if (mine && sentAgain(message.status)) return screen.say(T.question.moment); // it is sent again by itself
       if (mine) screen.lock(game.chosen, game.phase.type !== "question");
       return screen.say(message.code === "question_closed" ? T.question.late : message.title, "bad");
     },
