@@ -55,7 +55,7 @@ class Connections:
     user_names: UserNames = field(init=False)
 
     def __post_init__(self) -> None:
-        self.user_names = UserNames(self._read_user_names)
+        self.user_names = UserNames(self.read_user_names)
 
     @staticmethod
     def of(settings: Settings) -> Connections:
@@ -102,7 +102,10 @@ class Connections:
             self.postgres_breaker.failed()
             raise missing from error
 
-    async def _read_user_names(self, ids: list[str]) -> dict[str, str] | None:
+    async def read_user_names(self, ids: list[str]) -> dict[str, str] | None:
+        """id → name of users that have one, as it is now; None while Postgres does not say."""
+        if not ids:
+            return {}
         try:
             async with self.sql() as sql:
                 found = await sql.execute("select user_id, name from users where user_id = any(%s)", [ids])

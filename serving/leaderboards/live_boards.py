@@ -36,7 +36,7 @@ async def names_of(connections: Connections, ids: Iterable[str], subject: str = 
     """id → name (a quiz' title; questions have none) from Postgres; empty while it is down: it is still the board."""
     wanted = sorted(set(ids))
     if subject == "user":
-        return await connections.user_names.of(wanted)
+        return await connections.read_user_names(wanted) or {}
     if subject != "quiz" or not wanted:
         return {}
     try:
@@ -163,7 +163,7 @@ async def read_board(
     user_id = wanted.user_id
     page = await boards.page(key, quiz_id, wanted.k, user_id, wanted.m, wanted.users)
     shown = [*page.top, *page.around, *(place for place in page.places if place)]
-    known = await names_of(connections, (place.user_id for place in shown))
+    known = await connections.user_names.of([place.user_id for place in shown])
     rows = tuple(entry(place, anchor_us, tick_us, known) for place in page.around)
     ranks = tuple(
         UserRank(user, entry(place, anchor_us, tick_us, known) if place else None)

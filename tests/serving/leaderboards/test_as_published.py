@@ -212,7 +212,7 @@ def test_days_are_the_scopes_and_bounds_the_callers(
             )
             assert ("answers" in sources_of(reply)) == (_midnight(zone) != _midnight(own))
     assert (422, "unknown_zone") == refused(http, "global", **_range(WHOLE), zone="Mars/Base")
-    assert (422, "invalid_field") == refused(http, "global", **_range(WHOLE), fresh=True)
+    assert (401, "unauthenticated") == refused(http, "global", **_range(WHOLE), fresh=True)
     assert (422, "invalid_field") == refused(http, "global", **_range(WHOLE), accuracy="best")
     assert (422, "unknown_scope") == refused(http, "class:c1", **_range(WHOLE))
 
