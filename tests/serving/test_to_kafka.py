@@ -165,7 +165,7 @@ def test_the_position_is_read_past_another_shards_open_transaction(broker: Daemo
     other.close()
 
 
-@pytest.mark.parametrize("restart", ["outbox", "history"])
+@pytest.mark.parametrize("restart", ["outbox", pytest.param("history", marks=pytest.mark.long)])
 def test_kill_9_between_steps(tmp_path: Path, new_postgres_url: Callable[[], str], restart: str) -> None:
     """A relay killed at each step of Kafka; then caught up from the outbox, or from history where that was trimmed."""
     answers = model.play(11, days=2, users=40, quizzes=9, sessions=12)

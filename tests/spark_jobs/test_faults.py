@@ -106,6 +106,7 @@ def test_a_crash_before_the_row_is_run_again_to_the_same_boards(
     assert (["main"], [names.settlement_tag("1")]) == (_refs(lake, "BRANCH"), _refs(lake, "TAG"))
 
 
+@pytest.mark.long
 def test_two_settles_of_a_week_at_once_publish_it_and_its_days_once(
     lake: Lake,
     broker: Broker,
@@ -177,6 +178,7 @@ def test_a_day_with_a_gap_is_not_settled_and_says_what_it_lacks(
     assert _daily(play) == boards_in(lake)
 
 
+@pytest.mark.long
 def test_records_that_come_again_under_their_offsets_are_dropped(
     lake: Lake, broker: Broker, outboxes: Outboxes, play: list[AnswerEvent]
 ) -> None:

@@ -181,7 +181,7 @@ def test_by_ranges_equals_the_shared_vectors(lake: Lake) -> None:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("by_ranges", [True, False])
+@pytest.mark.parametrize("by_ranges", [pytest.param(True, marks=pytest.mark.long), False])
 def test_checks_see_what_is_broken(may: May, by_ranges: bool) -> None:
     from pyspark.sql import functions as F
 

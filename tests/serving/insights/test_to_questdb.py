@@ -194,6 +194,7 @@ def _assert_rebuilt(
     assert 3 == rebuild_questdb.main([], Settings().to_env())
 
 
+@pytest.mark.long
 def test_an_outage_of_questdb_loses_nothing(windows: Windows, questdb: QuestdbDaemon) -> None:
     count = "select count() from missed_questions"
     windows.write(START)
