@@ -77,6 +77,7 @@ class Game:
                 await asyncio.sleep(0.02)
 
 
+@pytest.mark.long
 def test_more_and_fewer_processes_during_a_game(stack: WholeStack) -> None:
     settings = stack.layout.settings("live")
     url = f"http://127.0.0.1:{stack.layout.port('web')}"
