@@ -75,6 +75,11 @@ class Line(asyncio.Protocol):
                 break
             if buffer[at] == 0x81:
                 self._on_frame(buffer[start : start + size])
+            elif (
+                buffer[at] == 0x89 and self.transport is not None
+            ):  # a ping: unanswered, the server gives the line up
+                payload = buffer[start : start + size]
+                self.transport.write(bytes((0x8A, 0x80 | size)) + _ZERO_MASK + payload)
             at = start + size
         self._buffer = buffer[at:]
 

@@ -194,12 +194,12 @@ class Room:
     async def _read(self) -> None:
         """The session and its board at one instant, for pushes, new receivers and the answers of this process."""
         shard = await self.answering.store.shard_of(self.session_id)
-        began = time.monotonic()
+        began, began_us = time.monotonic(), now_us()
         reading = await read_session(self.reads[shard], self.session_id, BOARD_ROWS)
         if not reading.fields:
             raise unknown_session(self.session_id)
         session = Session.from_hash(self.session_id, reading.fields, reading.removed)
-        await self.answering.learn(session)
+        await self.answering.learn(session, began_us)
         if self._count_connected or began - self._read_at >= ROOM_IDLE_S:
             self._count_connected = False
             self._connected = len(await self.presence.connected(self.session_id) - session.removed)

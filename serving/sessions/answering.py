@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 
 from redis.exceptions import RedisError
 
@@ -50,25 +51,52 @@ class Answering:
         self.batcher = batcher
         self.boards_since_us = boards_since_us
         self._states: dict[str, State] = {}
+        # When the read of a held state began (UTC µs), and the read under way with its begin.
+        self._read_at_us: dict[str, int] = {}
+        self._reading: dict[str, tuple[int, asyncio.Task[State]]] = {}
         self._published: dict[str, float] = {}
         self._publishing: set[asyncio.Task[None]] = set()
 
-    async def state(self, session_id: str, fresh: bool = False) -> State:
-        """The session and its questions, from memory unless `fresh`; the questions never change."""
-        known = self._states.get(session_id)
-        if known and not fresh:
-            return known
-        return await self.learn(await self.store.load(session_id))
+    async def state(self, session_id: str, fresh: bool = False, since_us: int | None = None) -> State:
+        """The session and its questions, from memory unless `fresh`; the questions never change.
 
-    async def learn(self, session: Session) -> State:
-        """Keeps a session that was read just now, so that its next answer is decided on it; with its questions."""
+        since_us: as they were at that instant or later. Many who ask for the same share one read: when a question closes,
+        all who were late do.
+        """
+        since_us = now_us() if fresh else since_us or 0
+        known = self._states.get(session_id)
+        if known and self._read_at_us.get(session_id, 0) >= since_us:
+            return known
+        began_us, task = self._reading.get(session_id, (-1, None))
+        if task is None or began_us < since_us:
+            began_us = now_us()
+            task = asyncio.create_task(self._read(session_id, began_us))
+            self._reading[session_id] = (began_us, task)
+            task.add_done_callback(partial(self._read_ended, session_id))
+        return await asyncio.shield(task)
+
+    def _read_ended(self, session_id: str, task: asyncio.Task[State]) -> None:
+        if self._reading.get(session_id, (0, None))[1] is task:
+            del self._reading[session_id]
+        if not task.cancelled():
+            task.exception()  # told to those who wait, if anybody does
+
+    async def _read(self, session_id: str, began_us: int) -> State:
+        return await self.learn(await self.store.load(session_id), began_us)
+
+    async def learn(self, session: Session, began_us: int = 0) -> State:
+        """Keeps a session, so that its next answer is decided on it; with its questions. began_us: of the read."""
         known = self._states.get(session.session_id)
         questions = (
             known[1] if known else {q.question_id: q for q in await self.store.questions(session.session_id)}
         )
         if len(self._states) >= CACHED_SESSIONS:
-            self._states.pop(next(iter(self._states)))
-        self._states[session.session_id] = (session, questions)
+            forgotten = next(iter(self._states))
+            self._states.pop(forgotten)
+            self._read_at_us.pop(forgotten, None)
+        if began_us >= self._read_at_us.get(session.session_id, 0):
+            self._states[session.session_id] = (session, questions)
+            self._read_at_us[session.session_id] = began_us
         return session, questions
 
     async def submit(self, session_id: str, player: Player, question_id: str, choice: str) -> Result:
@@ -132,8 +160,9 @@ class Answering:
     async def _decide_and_record(
         self, session_id: str, player: Player, question_id: str, choice: str, received: int
     ) -> Outcome:
+        since_us = None
         for attempt in range(STALE_TRIES):
-            session, questions = await self.state(session_id, fresh=attempt > 0)
+            session, questions = await self.state(session_id, since_us=since_us)
             if question_id not in questions:
                 raise BadInput(
                     "unknown_question",
@@ -145,6 +174,7 @@ class Answering:
             except BadInput:
                 # What is held here may be old: only a fresh state may refuse, and never a repeat.
                 if attempt == 0:
+                    since_us = received
                     continue
                 first = await self._first_outcome(session_id, question_id, player.user_id)
                 if first is None:
@@ -153,6 +183,7 @@ class Answering:
             outcome = await self._record(event, str(session.epoch))
             if outcome.kept:
                 return outcome
+            since_us = now_us()
             if outcome.status != "stale":
                 code = _CODES.get(outcome.status, outcome.status)
                 raise BadInput(
