@@ -27,7 +27,7 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
-from benchmarks.load.game import Crowd
+from benchmarks.load.game import FROM_SHARE, TO_SHARE, Crowd
 from benchmarks.load.stack import Stack, add_quiz, compare, even_quizzes, own_stack, until_relayed
 from cli.commands.stack import relay_lag
 
@@ -69,7 +69,7 @@ def measure(stack: Stack, args: argparse.Namespace) -> dict[str, Any]:
     round_s = args.players / args.rate
     with stack.sql() as sql:
         for quiz in even_quizzes(stack):
-            add_quiz(sql, quiz, int(args.seconds / round_s) + 2)
+            add_quiz(sql, quiz, round(args.seconds / round_s) + 3)
     return asyncio.run(_measure(stack, args, round_s))
 
 
@@ -88,7 +88,7 @@ async def _measure(stack: Stack, args: argparse.Namespace, round_s: float) -> di
     with _SHOW.status(f"{args.rate:g} answers a second for {args.seconds} s"):
         lag, used, began = LagWatch(stack), stack.processor_s(), time.perf_counter()
         lag.start()
-        await crowd.play(args.seconds, round_s)
+        await crowd.play(args.seconds, round_s, args.shares)
         took_s = time.perf_counter() - began
         spent = {name: round(s - used.get(name, 0.0), 1) for name, s in stack.processor_s().items()}
     counts = crowd.counts
@@ -137,6 +137,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--seconds", type=int, default=60)
     found.add_argument("--session-size", type=int, default=30)
     found.add_argument("--apis", type=int, default=2)
+    found.set_defaults(shares=(FROM_SHARE, TO_SHARE))
     found.add_argument("--json", action="store_true", help="the output is always one JSON document")
     return found
 

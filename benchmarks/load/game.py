@@ -193,10 +193,15 @@ class Crowd:
         ]
         await asyncio.gather(*(one(player, session.port, token) for session, player, token in pairs))
 
-    async def play(self, seconds: float, round_s: float) -> None:
-        """Rounds by the schedule for so many seconds, and a little longer for what is still on its way."""
+    async def play(
+        self, seconds: float, round_s: float, shares: tuple[float, float] = (FROM_SHARE, TO_SHARE)
+    ) -> None:
+        """Rounds by the schedule for so many seconds, and a little longer for what is still on its way.
+
+        shares: of a round, from where to where its answers come.
+        """
         begin = time.perf_counter() + 1.0
-        rounds = max(1, int(seconds / round_s))
+        rounds = max(2, round(seconds / round_s))
         moves: set[asyncio.Task[None]] = set()
         opens = [
             (begin + round_s * (number + at / len(self.sessions)), at, number)
@@ -217,7 +222,7 @@ class Crowd:
                 moves.add(task)
                 task.add_done_callback(moves.discard)
                 for player in session.players:
-                    when = at + round_s * random.uniform(FROM_SHARE, TO_SHARE)
+                    when = at + round_s * random.uniform(*shares)
                     heapq.heappush(due, (when, next(order), player, f"q{number}"))
                 upcoming = next(coming, None)
             while due and due[0][0] <= now:
