@@ -35,7 +35,7 @@ from benchmarks.load.lean_http import LeanHttp
 from contracts import names
 from contracts.ranking import pack
 from tests.services.daemons import start_postgres, start_valkey
-from tests.serving.api_process import ApiProcess
+from tests.serving.api_process import IMPORTER_KEY, ApiProcess
 
 _SHOW = Console(stderr=True)
 QUIZ = "starter-a1"
@@ -114,7 +114,7 @@ def _user(members: int) -> str:
 async def submits(api: ApiProcess, args: argparse.Namespace) -> float:
     """Answers a second over HTTP to one process, each with its points, total and rank in the reply."""
     http = LeanHttp(api.port, args.connections)
-    key = {"X-API-Key": "importer-test-key"}
+    key = {"X-API-Key": IMPORTER_KEY}
 
     async def post(path: str, body: dict[str, Any], headers: dict[str, str]) -> Any:
         status, reply = await http.request("POST", path, json.dumps(body).encode(), headers)

@@ -100,8 +100,8 @@ def create_app(environment: Mapping[str, str], name: str = "api") -> FastAPI:
     for room in rooms:
         app.include_router(room.router)
     app.add_middleware(problems.BodyLimit)
-    app.add_middleware(RequestMetrics)
     app.add_middleware(LeanBoards)
+    app.add_middleware(RequestMetrics)
     return app
 
 

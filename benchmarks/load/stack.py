@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import httpx
 import psutil
 import psycopg
 
@@ -166,8 +167,6 @@ def _boards_that_differ(
     stack: Stack, kept: dict[tuple[str, str, str], list[int]], sessions: Sequence[str]
 ) -> int:
     """Session boards in Redis whose users' points are not the sums of history."""
-    import httpx
-
     sums: dict[str, dict[str, int]] = {session: defaultdict(int) for session in sessions}
     for (session, _, user), points in kept.items():
         if session in sums:

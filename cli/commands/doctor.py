@@ -21,6 +21,7 @@ from cli.jars import GROUPS
 from cli.jars import is_ready as jars_ready
 from cli.java import system_java, version_of
 from cli.stack.layout import PORTS, Layout, layout_from
+from cli.stack.scale import MOST, read_scale
 
 GIB = 1024**3
 # The daemons of `full` took 3 GiB together and Spark's driver 2; below 8 a laptop begins to swap.
@@ -28,7 +29,8 @@ MEMORY_GIB = {"live": 1, "full": 8}
 # Environments, jars and room for a day's work.
 DISK_GIB = {"live": 2, "full": 8}
 REPLICATION_PORTS = ("valkey_1_replica", "valkey_2_replica", "sentinel_1", "sentinel_2", "sentinel_3")
-LIVE_PORTS = ("web", "traefik", "api_1", "api_2", "valkey_1", "valkey_2", "postgres")
+LIVE_PORTS = ("web", "traefik", "valkey_1", "valkey_2", "postgres")
+API_PORTS = tuple(f"api_{number}" for number in range(1, MOST + 1))
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,10 @@ def _disk(layout: Layout, profile: str) -> list[Finding]:
 
 
 def _ports(layout: Layout, profile: str) -> list[Finding]:
-    plain = (
-        LIVE_PORTS if profile == "live" else tuple(name for name in PORTS if name not in REPLICATION_PORTS)
-    )
-    wanted = (*plain, *(REPLICATION_PORTS if layout.replicas else ()))
+    sometimes = (*REPLICATION_PORTS, *API_PORTS)
+    plain = LIVE_PORTS if profile == "live" else tuple(name for name in PORTS if name not in sometimes)
+    apis = API_PORTS[: read_scale(layout.run).count]
+    wanted = (*plain, *apis, *(REPLICATION_PORTS if layout.replicas else ()))
     taken = {name: layout.port(name) for name in wanted if not _is_free(layout.port(name))}
     ours = _stack_processes(layout)
     findings = []

@@ -40,6 +40,7 @@ class Scaler:
         self._route = route
         self._policy = Policy()
         self._sampled_at = 0.0
+        self._routed: list[int] = []
         # By pid: when it was looked at, and the seconds it had wanted until then.
         self._wanted: dict[int, tuple[float, float]] = {}
 
@@ -67,8 +68,9 @@ class Scaler:
             surplus = []  # those that are to stay are not all there: nobody goes before
         await asyncio.gather(*(self._drain(number) for number in surplus))
         ready = ready_numbers(supervisor, count if surplus else MOST)
-        if ready:
+        if ready and ready != self._routed:
             self._route(ready)
+            self._routed = ready
         for number in surplus:
             await supervisor.remove(f"api_{number}")
             _log.info("scale_down name=api_%d", number)

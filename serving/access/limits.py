@@ -12,7 +12,8 @@ import ipaddress
 import logging
 import math
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from fastapi import Response
 from limits import RateLimitItem, parse_many
@@ -121,37 +122,46 @@ class Limits:
 
     def count_user(self, what: str, user_id: str) -> dict[str, str]:
         """Counts one more of `what` for a user, in this process: the reply's headers. Raises LimitReached."""
-        headers: dict[str, str] = {}
-        least, now = math.inf, time.monotonic()
-        for windows, item in zip(self._own[what], self._policies[what], strict=True):
-            taken, remaining, left_s = windows.hit(user_id, now)
-            if remaining < least:
-                least, headers = remaining, _headers(what, item, remaining, math.ceil(left_s))
-            if not taken:
-                raise LimitReached(what, {**headers, "Retry-After": str(math.ceil(left_s))})
-        return headers
+        now = time.monotonic()
+        pairs = zip(self._policies[what], self._own[what], strict=True)
+        return _verdict(what, [_Count(item, *windows.hit(user_id, now)) for item, windows in pairs])
 
     async def _count(self, counter: SlidingWindowCounterRateLimiter, what: str, who: str) -> dict[str, str]:
-        headers: dict[str, str] = {}
-        least = math.inf
+        counts = []
         for item in self._policies[what]:
             taken = await counter.hit(item, what, who)
             stats = await counter.get_window_stats(item, what, who)
-            wait_s = max(1, math.ceil(stats.reset_time - time.time()))
-            if not taken or stats.remaining < least:
-                least = stats.remaining
-                headers = _headers(what, item, stats.remaining, wait_s)
+            counts.append(_Count(item, taken, stats.remaining, stats.reset_time - time.time()))
             if not taken:
-                raise LimitReached(what, {**headers, "Retry-After": str(wait_s)})
-        return headers
+                break
+        return _verdict(what, counts)
 
 
-def _headers(what: str, item: RateLimitItem, remaining: int, wait_s: int) -> dict[str, str]:
-    """The fields of draft-ietf-httpapi-ratelimit-headers: the policy that is nearest to its bound, and what is left of it."""
-    return {
-        "RateLimit-Policy": f'"{what}";q={item.amount};w={item.get_expiry()}',
-        "RateLimit": f'"{what}";r={remaining};t={wait_s}',
+class _Count(NamedTuple):
+    """One policy after one more: whether it holds, what is left of it, and for how long."""
+
+    item: RateLimitItem
+    taken: bool
+    remaining: int
+    left_s: float
+
+
+def _verdict(what: str, counts: Sequence[_Count]) -> dict[str, str]:
+    """The headers of draft-ietf-httpapi-ratelimit-headers: the policy that is nearest to its bound, and what is left of it.
+
+    Raises LimitReached if one is passed.
+    """
+    if not counts:
+        return {}
+    nearest = min(counts, key=lambda count: (count.taken, count.remaining))
+    wait_s = max(1, math.ceil(nearest.left_s))
+    headers = {
+        "RateLimit-Policy": f'"{what}";q={nearest.item.amount};w={nearest.item.get_expiry()}',
+        "RateLimit": f'"{what}";r={nearest.remaining};t={wait_s}',
     }
+    if not nearest.taken:
+        raise LimitReached(what, {**headers, "Retry-After": str(wait_s)})
+    return headers
 
 
 class AddressLimit:

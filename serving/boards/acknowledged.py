@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha1
 from typing import Any
 
@@ -76,25 +77,24 @@ def check_wait(address: ShardAddress, replies: Sequence[Any]) -> None:
         raise not_acknowledged(address, acknowledged)
 
 
+@lru_cache
+def digest_of(text: str) -> str:
+    """What a server knows a script by."""
+    return sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
 class ScriptRunner:
     """Runs scripts on one shard, by digest, each acknowledged before its reply is given to the caller."""
 
     def __init__(self, client: Redis, address: ShardAddress) -> None:
         self.client = client
         self.address = address
-        self._digests: dict[str, str] = {}
-
-    def _digest(self, text: str) -> str:
-        found = self._digests.get(text)
-        if found is None:
-            found = self._digests[text] = sha1(text.encode(), usedforsecurity=False).hexdigest()
-        return found
 
     async def run(self, text: str, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
         """The script's reply. Raises SystemMissing if too few replicas have what it wrote or read."""
         for attempt in range(_LOAD_TRIES):
             try:
-                return await self._once(self._digest(text), keys, argv)
+                return await self._once(digest_of(text), keys, argv)
             except NoScriptError:  # a restarted or a promoted server
                 if attempt == _LOAD_TRIES - 1:
                     raise

@@ -9,6 +9,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from serving.boards.acknowledged import digest_of
+
 # Replies of one round trip: more only makes the first one wait for the last.
 MOST = 64
 
@@ -19,7 +21,6 @@ class Ticks:
     def __init__(self, client: Redis, script: str) -> None:
         self._client = client
         self._script = script
-        self._digest = ""
         self._waiting: list[tuple[Sequence[Any], asyncio.Future[Any]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -42,27 +43,27 @@ class Ticks:
     async def _send(self, calls: list[tuple[Sequence[Any], asyncio.Future[Any]]]) -> None:
         try:
             replies = await self._replies([arguments for arguments, _ in calls])
-        except BaseException as error:
+        except Exception as error:
             replies = [error] * len(calls)
-            if not isinstance(error, Exception):
-                replies = [ConnectionError("the read was cancelled")] * len(calls)
         for (_, done), reply in zip(calls, replies, strict=True):
             if done.done():  # its caller has gone
                 continue
-            if isinstance(reply, BaseException):
+            if isinstance(reply, Exception):
                 done.set_exception(reply)
             else:
                 done.set_result(reply)
 
     async def _replies(self, calls: list[Sequence[Any]]) -> list[Any]:
-        if not self._digest:
-            self._digest = await self._client.script_load(self._script)
-        for _ in range(2):
-            async with self._client.pipeline(transaction=False) as pipe:
-                for arguments in calls:
-                    pipe.evalsha(self._digest, *arguments)
-                replies: list[Any] = await pipe.execute(raise_on_error=False)
-            if not any(isinstance(reply, NoScriptError) for reply in replies):
-                break
-            self._digest = await self._client.script_load(self._script)  # a restarted server forgets
+        replies = await self._once(calls)
+        if any(isinstance(reply, NoScriptError) for reply in replies):  # a new, restarted or promoted server
+            await self._client.script_load(self._script)
+            replies = await self._once(calls)
+        return replies
+
+    async def _once(self, calls: list[Sequence[Any]]) -> list[Any]:
+        digest = digest_of(self._script)
+        async with self._client.pipeline(transaction=False) as pipe:
+            for arguments in calls:
+                pipe.evalsha(digest, *arguments)
+            replies: list[Any] = await pipe.execute(raise_on_error=False)
         return replies

@@ -9,7 +9,7 @@ import shlex
 import signal
 
 from contracts.errors import BadInput, Retryable, SystemMissing
-from serving.ending import end_tasks
+from serving.next_run import NextRun
 
 LOG = logging.getLogger(__name__)
 # Two cores take 40 s for a small batch; a caller who waits longer should be told.
@@ -26,9 +26,7 @@ class Ingest:
     def __init__(self, command: str, limit_s: float = LIMIT_S) -> None:
         self._command = shlex.split(command)
         self._limit_s = limit_s
-        self._one_run = asyncio.Lock()
-        self._next: asyncio.Task[None] | None = None
-        self._runs: set[asyncio.Task[None]] = set()
+        self._runs = NextRun(self._run)
 
     async def done(self) -> None:
         """Returns when a run that began after this call has ended well; goes on for others if its caller goes.
@@ -42,47 +40,35 @@ class Ingest:
                 "fresh: this deployment has no ingest_command; its lake is as fresh as its schedule",
                 next_step="./lakeboard board … --fresh",
             )
-        if self._next is None:
-            self._next = asyncio.create_task(self._run())
-            self._runs.add(self._next)
-            self._next.add_done_callback(self._over)
-        await asyncio.shield(self._next)
+        await self._runs.done()
 
     async def end(self) -> None:
         """Ends a run that is under way: a batch that was cut is read again by the next ingest."""
-        await end_tasks(self._runs)
-
-    def _over(self, run: asyncio.Task[None]) -> None:
-        self._runs.discard(run)
-        # Looked at here, since its callers may have gone.
-        if not run.cancelled() and run.exception():
-            LOG.error("ingest_failed %s", run.exception())
+        await self._runs.end()
 
     async def _run(self) -> None:
-        async with self._one_run:
-            # From here on it has begun: who comes now needs the next one.
-            self._next = None
-            try:
-                child = await asyncio.create_subprocess_exec(
-                    *self._command,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise SystemMissing(
-                    "system_missing",
-                    f"fresh: ingest_command cannot be run: {error}",
-                    next_step="mend the setting",
-                ) from error
-            try:
-                code = await asyncio.wait_for(child.wait(), self._limit_s)
-            except TimeoutError:
-                raise Retryable("overloaded", f"ingest did not end within {self._limit_s:g} s") from None
-            finally:
-                if child.returncode is None:
-                    os.killpg(child.pid, signal.SIGKILL)
-                    await child.wait()
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise SystemMissing(
+                "system_missing",
+                f"fresh: ingest_command cannot be run: {error}",
+                next_step="mend the setting",
+            ) from error
+        try:
+            code = await asyncio.wait_for(child.wait(), self._limit_s)
+        except TimeoutError:
+            raise Retryable("overloaded", f"ingest did not end within {self._limit_s:g} s") from None
+        finally:
+            if child.returncode is None:
+                os.killpg(child.pid, signal.SIGKILL)
+                await child.wait()
         if code:
+            LOG.error("ingest_failed exit=%d", code)
             kind, name = (SystemMissing, "system_missing") if code == 3 else (Retryable, "overloaded")
             raise kind(name, f"ingest ended with exit {code}", next_step="see the api's log")

@@ -11,24 +11,27 @@ import logging
 import re
 import time
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import redis.exceptions
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from contracts import boards as names_of_boards
 from contracts.boards import Board
+from contracts.boards import Scope as BoardScope
 from contracts.errors import LakeboardError
 from contracts.identity import checked_id
 from contracts.periods import parse_start, span
 from contracts.replies import DEFAULT_K, DEFAULT_M, MAX_K, MAX_M, MAX_USERS, Wanted
+from serving.connections import Connections
 from serving.leaderboards import live_boards
 from serving.leaderboards.conditional import CACHE_CONTROL, body_of, tag_of
-from serving.metrics import LATENCY, LEAN_READS, REQUESTS
+from serving.metrics import LEAN_READS
 from serving.problems import of_valkey
 from serving.sessions.store import now_us
 
 LOG = logging.getLogger(__name__)
-ROUTE = "/v1/leaderboards/{scope}/{period}/{start}"
+# What the metrics count its requests under: the route that it stands for.
+ROUTE = SimpleNamespace(path="/v1/leaderboards/{scope}/{period}/{start}")
 PATH = re.compile(r"/v1/leaderboards/(global|quiz:[^/%]+)/([a-z_]+)/([0-9-]{10}|current)")
 # A query of other characters than these, or other names, is the route's to read.
 QUERY = re.compile(r"(?:k=[0-9]{1,4}|m=[0-9]{1,3}|(?:around|users)=[A-Za-z0-9_,.:-]*)(?:&|$)")
@@ -47,13 +50,11 @@ class _Known:
 
 
 class LeanBoards:
-    """Outermost of the application's layers: nothing that it answers is a body, a socket or somebody's own."""
+    """Before every layer but the metrics: nothing that it answers is a body, a socket or somebody's own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self._known: dict[str, _Known] = {}
-        self._requests = REQUESTS.labels("GET", ROUTE, "200")
-        self._latency = LATENCY.labels(ROUTE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (
@@ -61,14 +62,16 @@ class LeanBoards:
             and scope["method"] == "GET"
             and scope["path"].startswith("/v1/leaderboards/")
         ):
-            began = time.perf_counter()
             try:
                 body = await self._reply(scope)
             except redis.exceptions.RedisError as error:
                 # The route would only ask the same shard again.
+                scope["route"] = ROUTE
                 await of_valkey(scope["path"], error)(scope, receive, send)
                 return
             if body is not None:
+                scope["route"] = ROUTE
+                LEAN_READS.inc()
                 headers = [
                     (b"content-length", str(len(body)).encode()),
                     (b"content-type", b"application/json"),
@@ -77,9 +80,6 @@ class LeanBoards:
                 ]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 await send({"type": "http.response.body", "body": body})
-                self._requests.inc()
-                LEAN_READS.inc()
-                self._latency.observe(time.perf_counter() - began)
                 return
         await self.app(scope, receive, send)
 
@@ -113,13 +113,13 @@ class LeanBoards:
             LOG.warning("lean_failed path=%s error=%r", scope["path"], error)
             return None
 
-    def _board(self, connections: object, path: re.Match[str]) -> _Known | None:
+    def _board(self, connections: Connections, path: re.Match[str]) -> _Known | None:
         """Raises BadInput for a name that is none."""
         found = self._known.get(path[0])
         if found is not None and found.until > time.monotonic():
             return found
-        scope = names_of_boards.Scope.parse(path[1])
-        zone = "UTC" if scope.kind != "quiz" else connections.quiz_zones.get(scope.id)  # type: ignore[attr-defined]
+        scope = BoardScope.parse(path[1])
+        zone = "UTC" if scope.kind != "quiz" else connections.quiz_zones.get(scope.id)
         if zone is None:
             return None
         board = Board(scope, path[2], parse_start(path[2], path[3], now_us(), zone), zone)

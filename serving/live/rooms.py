@@ -53,6 +53,7 @@ ROOM_IDLE_S = 5.0
 RETRY_S = 1.0
 # A subscription without a message for this long is asked for a sign of life.
 QUIET_S = 2.0
+OLDER, SET_BACK = "older", "set back"
 RECONNECT_S = (0.1, 2.0)
 # A draining handler closes its sockets over this long, so that the others are not joined by all in one moment.
 DRAIN_OVER_S = 4.0
@@ -83,7 +84,9 @@ class Room:
         self._connected = 0
         self._epoch: int | None = None
         self._names: dict[str, str] = {}
+        # When the read of `_last` began, and when its reply was here (monotonic s).
         self._read_at = 0.0
+        self._read_until = 0.0
         self._last: tuple[Session, Board] | None = None
         self._board_at = 0.0
         self._pushed: Board | None = None
@@ -196,6 +199,7 @@ class Room:
         shard = await self.answering.store.shard_of(self.session_id)
         began, began_us = time.monotonic(), now_us()
         reading = await read_session(self.reads[shard], self.session_id, BOARD_ROWS)
+        ended = time.monotonic()
         if not reading.fields:
             raise unknown_session(self.session_id)
         session = Session.from_hash(self.session_id, reading.fields, reading.removed)
@@ -204,11 +208,14 @@ class Room:
             self._count_connected = False
             self._connected = len(await self.presence.connected(self.session_id) - session.removed)
         board = await self._board(session, reading)
-        # Two may read at once (a greeting and the loop): the one that began later stays.
-        if self._last is None or began >= self._read_at:
-            if self._last is not None and session.version < self._last[0].version:
-                self._lost()
-            self._last, self._read_at = (session, board), began
+        # Two may read at once (a greeting and the loop), in any order at the server: the newer one stays.
+        if self._last is not None and (
+            found := order(session.version, began, self._last[0].version, self._read_until)
+        ):
+            if found == OLDER:
+                return
+            self._lost()
+        self._last, self._read_at, self._read_until = (session, board), began, ended
 
     def _lost(self) -> None:
         """The shard has less than was shown: a replica without the last, unacknowledged writes was promoted.
@@ -239,6 +246,16 @@ class Room:
         )
 
 
+def order(version: int, began: float, held: int, held_until: float) -> str:
+    """What a read is beside the held one: OLDER, SET_BACK, or "" (newer or the same). Pure; instants on one clock.
+
+    held_until: when the held read's reply was here. A lower version in a read that began later was lost at the server.
+    """
+    if version >= held:
+        return ""
+    return OLDER if began < held_until else SET_BACK
+
+
 async def heard(pubsub: Any) -> dict[str, Any] | None:
     """The next message, None for one that is not for us. Raises TimeoutError from a server that does not say anything.
 
@@ -255,16 +272,9 @@ async def heard(pubsub: Any) -> dict[str, Any] | None:
 
 def _shown(board: Board | None) -> tuple[object, ...] | None:
     """What a player sees of a board: one that differs only in its number is not sent again."""
-    return (
-        None
-        if board is None
-        else (
-            board.participants,
-            board.connected,
-            board.answered,
-            board.entries,
-        )
-    )
+    if board is None:
+        return None
+    return board.participants, board.connected, board.answered, board.entries
 
 
 class Rooms:

@@ -252,9 +252,8 @@ class ShardRelay:
         if through > self._trimmed and due and time.monotonic() >= self._trim_at:
             # A target whose replica is promoted stands where that replica stood, and asks for the entries from there.
             kept = self._globals.kept_position()
-            if (
-                not kept
-            ):  # a replica is away: asking waits for it, which would cost the other sinks their pace
+            if not kept:
+                # A replica is away: asking waits for it, which would cost the other sinks their pace.
                 self._trim_at = time.monotonic() + KEPT_UNKNOWN_S
             through = min(through, kept)
             if through > self._trimmed:

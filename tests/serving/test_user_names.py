@@ -60,3 +60,18 @@ def test_while_nobody_can_say_what_was_known_holds() -> None:
         assert {"a": "A", "b": "B"} == await names.of(["a", "b"])
 
     asyncio.run(go())
+
+
+def test_what_was_learned_first_goes_first() -> None:
+    async def read(ids: list[str]) -> dict[str, str]:
+        return {user: user.upper() for user in ids}
+
+    async def go() -> None:
+        names = UserNames(read, most=4)
+        for user in "abcd":
+            await names.of([user])
+        assert ["a", "b", "c", "d"] == list(names._known)  # full, and nobody has gone
+        assert {"e": "E", "a": "A"} == await names.of(["e", "a"])
+        assert ["b", "c", "d", "e"] == list(names._known)
+
+    asyncio.run(go())

@@ -55,6 +55,10 @@ def test_both_ways_say_the_same(api: ApiProcess, scope: str, period: str) -> Non
         query = query.format(user=user)
         before = _lean_reads(api)
         lean = httpx.get(f"{url}?{query}")
+        if before == _lean_reads(
+            api
+        ):  # the rules that it knew are 10 s old: that request has learned them anew
+            lean = httpx.get(f"{url}?{query}")
         assert before + 1 == _lean_reads(api), query
         routed = httpx.get(f"{url}?{query}&explain=false")
         assert before + 1 == _lean_reads(api), query

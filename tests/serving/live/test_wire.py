@@ -11,6 +11,7 @@ from websockets.streams import StreamReader
 from serving.boards.session_boards import shown_places
 from serving.live.holding import HOLD_AT_PER_S, HOLD_MAX_S, WINDOW_S, ConnectGate
 from serving.live.registry import LOST_US, SPREAD_SOCKETS, Handler, alive, place
+from serving.live.rooms import OLDER, SET_BACK, order
 from serving.live.wire import QUEUE_MESSAGES, SLOW_S, Receiver, text_frame
 
 pytestmark = pytest.mark.unit
@@ -128,6 +129,13 @@ def test_a_handler_without_a_beat_is_not_there() -> None:
     text = '{"id": "a-1", "name": "a", "sockets": 3, "draining": false, "beat_us": 1000}'
     assert {"a-1": handler("a", 3, beat_us=1000)} == alive({"a-1": text}, 1000 + LOST_US)
     assert {} == alive({"a-1": text}, 1001 + LOST_US)
+
+
+def test_reads_that_overlap_are_older_and_later_ones_set_back() -> None:
+    held = {"held": 7, "held_until": 10.0}
+    assert "" == order(8, 9.0, **held) == order(7, 9.0, **held) == order(8, 11.0, **held)
+    assert OLDER == order(6, 9.9, **held)
+    assert SET_BACK == order(6, 10.0, **held)
 
 
 def test_shown_ranks_close_the_gap_of_removed_players() -> None:
