@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from datetime import date
 
 # Topics. The topic is the version; a breaking change is a new topic beside the old one.
@@ -29,6 +31,11 @@ ARCHIVE_LOCK = "lakeboard.lake.archive"
 
 # Before the keys of rate limits in Redis.
 LIMITS = "limits"
+
+# How a question's word travels in an answer's `skill_tags`: `word:SLUG`.
+WORD_TAG = "word:"
+# In UTF-8. Longer than any word a quiz asks for; without a bound a sentence would be the key of every stream's state.
+MOST_WORD_BYTES = 64
 
 CATALOG = "lake"
 NAMESPACE = "lakeboard"
@@ -217,3 +224,22 @@ def heartbeat(name: str) -> str:
 def transactional_id(shard: int) -> str:
     """Stable over restarts, so that a new relay fences the old one (CONTRACTS C4)."""
     return f"relay-{shard}"
+
+
+def word_tag(word: str) -> str:
+    """The tag of a question's word: `word:` and its slug, or `word:` alone for a word without a visible character.
+
+    slug: NFC, lower case, no control characters, runs of white space are one `-`, cut to 64 bytes of UTF-8 at a
+    character. Same word, same bytes, in every engine that groups by it.
+    """
+    shown = "".join(c if c.isspace() or unicodedata.category(c)[0] != "C" else "" for c in word)
+    slug = "-".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", shown).lower()).split())
+    return WORD_TAG + slug.encode()[:MOST_WORD_BYTES].decode(errors="ignore")
+
+
+def word_of(tags: Iterable[str]) -> str | None:
+    """The slug of the first tag that names a word, None if none does. Twin: flink_jobs/top_k.sql."""
+    for tag in tags:
+        if tag.startswith(WORD_TAG) and len(tag) > len(WORD_TAG):
+            return tag.removeprefix(WORD_TAG)
+    return None
