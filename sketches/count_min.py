@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
 
 from datasketches import count_min_sketch
 
 from contracts.errors import BadInput
 from sketches.encoding import KIND_COUNT_MIN, Envelope, unwrap, wrap
+from sketches.estimates import Estimate, typed_key
 
 # ε 0.001, δ 0.01: 5 rows of 2,719 counters, 109 kB. Half the ε doubles the bytes of every window on the topic.
 DEFAULT_EPSILON = 0.001
@@ -26,26 +26,8 @@ MAX_TOTAL = 2**53
 _PARAMETERS = struct.Struct("<ddIIQ")
 # The library adds up num_hashes · num_buckets in 30 bits; far below it a sketch is already larger than any of ours.
 _MAX_CELLS = 2**23
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """One estimate: truth <= value always, lower <= truth with probability `confidence`.
-
-    value: the estimate, never below the truth. lower = max(0, value - bound). upper = value. bound = ε · total,
-    rounded up, in the unit of the weights. confidence = 1 - δ, for one key asked for.
-    """
-
-    value: int
-    lower: int
-    upper: int
-    bound: int
-    confidence: float
-
-
-def typed_key(kind: str, key: str) -> str:
-    """`kind:key`. A bare key of digits is read as an integer by the library and then not found again (STACK 6)."""
-    return f"{kind}:{key}"
+# Of a payload, by the format of DataSketches (count_min.hpp): the preamble alone, and it with the total weight.
+_EMPTY_BYTES, _FULL_BYTES = 16, 24
 
 
 class CountMin:
@@ -102,7 +84,10 @@ class CountMin:
         self._sketch.merge(other._sketch)
 
     def estimate(self, kind: str, key: str) -> Estimate:
-        """How often `key` of `kind` occurred. Cost: one hash a row."""
+        """How often `key` of `kind` occurred: truth <= value always. bound = ε · total, rounded up; confidence = 1 - δ.
+
+        Cost: one hash a row.
+        """
         value = int(self._sketch.get_estimate(typed_key(kind, key)))
         bound = self.bound
         return Estimate(value, max(0, value - bound), value, bound, 1.0 - self.delta)
@@ -125,6 +110,9 @@ class CountMin:
                 "bad_sketch", f"{len(envelope.parameters)} bytes of parameters, want {_PARAMETERS.size}"
             )
         epsilon, delta, rows, width, seed = _PARAMETERS.unpack(envelope.parameters)
+        # The library reads on behind bytes that end too early.
+        if len(envelope.payload) not in (_EMPTY_BYTES, _FULL_BYTES + 8 * rows * width):
+            raise BadInput("bad_sketch", f"{len(envelope.payload)} bytes of counters for {rows} x {width}")
         try:
             expected = _shape(epsilon, delta)
             sketch = count_min_sketch.deserialize(envelope.payload)

@@ -16,7 +16,11 @@ from contracts.errors import BadInput
 
 MAGIC = b"LBSK"
 VERSION = 1
+# Numbers on the wire: never reused.
 KIND_COUNT_MIN = 1
+KIND_FREQUENT_ITEMS = 2
+KIND_QUANTILES = 3
+KIND_DISTINCT = 4
 _HEAD = struct.Struct("<4sBBH")
 _TAIL = struct.Struct("<II")
 # 64 MiB: a Count-Min of epsilon 1e-6 would be 109 MB; larger than this is a corrupt length, not a sketch of ours.

@@ -79,6 +79,8 @@ def _top_row(row: dict[str, Any]) -> Row:
 
 
 def _sketch_rows(row: dict[str, Any]) -> Iterable[Row]:
+    if (row["kind"], row["level"]) != ("missed_questions", "minute"):
+        return
     sketch = CountMin.from_bytes(base64.b64decode(row["sketch"], validate=True))
     for question in row["heaviest"] or ():
         found = sketch.estimate("question", question)

@@ -20,12 +20,10 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 
 from contracts import names
+from contracts.sketched import HOUR_US, KEEP_US
 
 LOG = logging.getLogger(__name__)
 TOPICS = (names.SKETCHES, names.TOPK)
-HOUR_US = 3_600_000_000
-# A sketch's level → how long after its start it is kept. Longer only costs replicas their start-up time.
-KEEP_US = {"minute": 2 * HOUR_US, "hour": 48 * HOUR_US, "day": 400 * 24 * HOUR_US}
 # A QuestDB that is made anew can be filled from the topic for as long.
 KEEP_TOP_US = 48 * HOUR_US
 # Counts of skipped records, one row a day and reason.
