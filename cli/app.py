@@ -48,6 +48,9 @@ COMMANDS = (
     Command("status", "cli.commands.stack", "status"),
     Command("api", "cli.commands.scaling", "api", needs=("serving/live/placement.py",), group="scale"),
     Command("doctor", "cli.commands.doctor", "doctor"),
+    Command("add", "cli.commands.users", "add", needs=("serving/access/command.py",), group="user"),
+    Command("ticket", "cli.commands.users", "ticket", needs=("serving/access/command.py",), group="user"),
+    Command("list", "cli.commands.users", "list_", needs=("serving/access/command.py",), group="user"),
     Command("demo", "cli.commands.demo", "demo"),
     Command("replay", "cli.commands.replay", "replay", needs=("serving/play/routes.py",)),
     Command("settle", "cli.commands.jobs", "settle", needs=("spark_jobs/settle.py",)),
@@ -87,6 +90,7 @@ COMMANDS = (
     Command("check", "cli.commands.test", "check"),
 )
 GROUPS = {
+    "user": "Accounts from this machine; the first admin.",
     "scale": "Say how many processes of a kind run.",
     "rebuild": "Make a derived store again from the record.",
 }

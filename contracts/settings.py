@@ -84,8 +84,26 @@ class Settings:
     limit_openings: str = "60/minute;600/hour"
     limit_requests: str = "200/10 seconds"
     limit_messages: str = "100/10 seconds"
-    # Networks (CIDR) whose requests the gateway takes; none named: all.
+    # By address: log-ins and sign-ups (a class that begins its lesson is thirty of each in a minute). By log-in name, whoever
+    # tries: passwords. By user: uploads of pictures and media.
+    limit_logins: str = "120/minute;1000/hour"
+    limit_sign_ups: str = "60/minute;300/hour"
+    limit_passwords: str = "10/5 minutes"
+    limit_uploads: str = "30/hour"
+    # Networks (CIDR) whose requests are taken, by the gateway and by the api; none named, here or by an admin: all.
     allowed_networks: tuple[str, ...] = ()
+    # Whose `X-Forwarded-For` and `-Proto` are believed: the gateway's, as the api sees it.
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    # Roles of whoever signs up; none named: only admins and the operator make accounts.
+    sign_up_roles: tuple[str, ...] = ("player", "host")
+    # Pages of other sites (https://host) that may call the API with a token of their own; never with the cookie.
+    cors_origins: tuple[str, ...] = ()
+    # Where pictures and media are kept: s3://bucket/prefix, or empty for a folder in `data_dir`. The endpoint is for an S3
+    # that is not Amazon's; its key is the secret `media_key` (`ID:SECRET`).
+    media_url: str = ""
+    media_endpoint: str = ""
+    # Where browsers get them: an address of a CDN before that storage; empty: from the api.
+    media_base_url: str = ""
 
     @property
     def shards(self) -> tuple[ShardAddress, ...]:
@@ -166,15 +184,35 @@ def from_mapping(env: Mapping[str, str], file: Mapping[str, Any] | None = None) 
     settings = Settings(**values)
     if settings.profile not in ("live", "full"):
         raise BadInput("invalid_field", f"profile {settings.profile!r} is neither live nor full")
-    for network in settings.allowed_networks:
-        try:
-            ipaddress.ip_network(network, strict=False)
-        except ValueError as error:
-            raise BadInput(
-                "invalid_field", f"setting allowed_networks: {network!r} is no network such as 192.0.2.0/24"
-            ) from error
+    _check_access(settings)
     _check_shards(settings)
     return settings
+
+
+def _check_access(settings: Settings) -> None:
+    """Raises BadInput where addresses, roles or origins are none."""
+    for name in ("allowed_networks", "trusted_proxies"):
+        for network in getattr(settings, name):
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError as error:
+                raise BadInput(
+                    "invalid_field", f"setting {name}: {network!r} is no network such as 192.0.2.0/24"
+                ) from error
+    for role in settings.sign_up_roles:
+        if role not in ("player", "host", "analyst"):
+            raise BadInput("invalid_field", f"setting sign_up_roles: {role!r} is given by an admin alone")
+    for name in ("cors_origins", "media_base_url"):
+        value = getattr(settings, name)
+        for origin in value if isinstance(value, tuple) else (value,) if value else ():
+            parts = urlsplit(origin)
+            bare = name == "media_base_url" or not (parts.path or parts.query)
+            if parts.scheme not in ("http", "https") or not parts.netloc or not bare:
+                raise BadInput("invalid_field", f"setting {name}: {origin!r} is not like https://example.org")
+    if settings.media_url and urlsplit(settings.media_url).scheme != "s3":
+        raise BadInput(
+            "invalid_field", f"setting media_url: {settings.media_url!r} is not like s3://bucket/prefix"
+        )
 
 
 def _check_shards(settings: Settings) -> None:

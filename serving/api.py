@@ -18,9 +18,11 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from contracts.settings import from_mapping
 from serving import health, problems
+from serving.access.addresses import AddressGate
 from serving.access.limits import Limits
 from serving.connections import Connections
 from serving.ending import end_tasks
@@ -30,6 +32,9 @@ from serving.metrics import RequestMetrics
 
 LOG = logging.getLogger(__name__)
 ROOMS = (
+    # First: the others ask who is calling.
+    "serving.access.account_routes",
+    "serving.access.admin_routes",
     "serving.quizzes.routes",
     "serving.sessions.routes",
     "serving.sessions.host_routes",
@@ -101,6 +106,17 @@ def create_app(environment: Mapping[str, str], name: str = "api") -> FastAPI:
         app.include_router(room.router)
     app.add_middleware(problems.BodyLimit)
     app.add_middleware(LeanBoards)
+    app.add_middleware(AddressGate)
+    if settings.cors_origins:
+        # Without credentials: another site's page may bring a token of its own, never our cookie.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_credentials=False,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key"],
+            expose_headers=["RateLimit", "RateLimit-Policy", "Retry-After", "ETag"],
+        )
     app.add_middleware(RequestMetrics)
     return app
 
@@ -112,6 +128,7 @@ def main() -> None:
     port = parser.parse_args().port
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    trusted = from_mapping(os.environ).trusted_proxies
     app = create_app(os.environ, f"api-{port}")
     uvicorn.run(
         app,
@@ -126,6 +143,7 @@ def main() -> None:
         log_level="warning",
         timeout_graceful_shutdown=5,
         proxy_headers=True,
+        forwarded_allow_ips=list(trusted),
     )
 
 

@@ -31,7 +31,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-async def _offset_ms(client: Redis) -> float | None:
+async def offset_ms(client: Redis) -> float | None:
     """This clock minus a shard's TIME, ms, against the middle of the call; None while the shard does not answer."""
     found = []
     try:
@@ -48,7 +48,7 @@ async def _offset_ms(client: Redis) -> float | None:
     "/readyz",
     summary="The process may take play",
     responses=documented(
-        {"status": "ready", "clock_offset_ms": 0.2, "shards_away": []}, s503="system_missing draining"
+        {"status": "ready", "clockoffset_ms": 0.2, "shards_away": []}, s503="system_missing draining"
     ),
 )
 async def readyz(request: Request) -> Response:
@@ -60,7 +60,7 @@ async def readyz(request: Request) -> Response:
     if registry is not None and registry.draining:
         return problems.reply(SystemMissing("draining", "this process lets its sockets go"), "/readyz")
     clients = request.app.state.connections.texts
-    offsets = await asyncio.gather(*(_offset_ms(client) for client in clients))
+    offsets = await asyncio.gather(*(offset_ms(client) for client in clients))
     away = [shard for shard, offset in enumerate(offsets) if offset is None]
     there = [offset for offset in offsets if offset is not None]
     if not there:
@@ -71,7 +71,7 @@ async def readyz(request: Request) -> Response:
         return problems.reply(
             SystemMissing("system_missing", f"the clock is {worst:.0f} ms from Redis TIME"), "/readyz"
         )
-    return JSONResponse({"status": "ready", "clock_offset_ms": round(worst, 3), "shards_away": away})
+    return JSONResponse({"status": "ready", "clockoffset_ms": round(worst, 3), "shards_away": away})
 
 
 async def _relay_lag(connections: Connections) -> None:

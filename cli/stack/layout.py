@@ -29,7 +29,17 @@ CHOSEN = (
     "limit_openings",
     "limit_requests",
     "limit_messages",
+    "limit_logins",
+    "limit_sign_ups",
+    "limit_passwords",
+    "limit_uploads",
     "allowed_networks",
+    "trusted_proxies",
+    "sign_up_roles",
+    "cors_origins",
+    "media_url",
+    "media_endpoint",
+    "media_base_url",
 )
 PORTS = {
     "web": 8080,

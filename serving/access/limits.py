@@ -8,6 +8,7 @@ too. The edge (cli/stack/traefik.py) bounds requests of every kind before they c
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ipaddress
 import logging
 import math
@@ -32,6 +33,7 @@ from serving.boards.shards import Shards
 
 LOG = logging.getLogger(__name__)
 JOINS, OPENINGS, REQUESTS, MESSAGES = "joins", "openings", "requests", "messages"
+LOGINS, SIGN_UPS, PASSWORDS, UPLOADS = "logins", "sign_ups", "passwords", "uploads"
 # Of an IPv6 address: what a provider gives to one customer.
 IPV6_PREFIX = 64
 # A shard that counts answers within this, or the process counts alone for a while: joins of all shards pass here.
@@ -72,7 +74,7 @@ def policies_of(settings: Settings) -> dict[str, list[RateLimitItem]]:
     Raises BadInput(invalid_field) naming the setting that cannot be read.
     """
     found = {}
-    for name in (JOINS, OPENINGS, REQUESTS, MESSAGES):
+    for name in (JOINS, OPENINGS, REQUESTS, MESSAGES, LOGINS, SIGN_UPS, PASSWORDS, UPLOADS):
         text = getattr(settings, f"limit_{name}")
         try:
             found[name] = parse_many(text) if text else []
@@ -109,19 +111,26 @@ class Limits:
 
     async def count_address(self, what: str, address: str) -> dict[str, str]:
         """Counts one more of `what` for an address: the reply's headers. Raises LimitReached."""
-        network = network_of(address)
-        shard = self._shards.shard_of(network)
+        return await self._count_shared(what, network_of(address))
+
+    async def count_login_name(self, login_name: str) -> dict[str, str]:
+        """Counts one more try at a name's password, whoever tries and whether there is such a name. Raises LimitReached."""
+        # A digest: what somebody types becomes no part of a key, and the counters hold no names.
+        return await self._count_shared(PASSWORDS, hashlib.sha256(login_name.encode()).hexdigest()[:32])
+
+    async def _count_shared(self, what: str, who: str) -> dict[str, str]:
+        shard = self._shards.shard_of(who)
         if time.monotonic() >= self._away_until[shard]:
             try:
                 async with asyncio.timeout(SHARED_WAIT_S):
-                    headers = await self._count(self._shared[shard], what, network)
+                    headers = await self._count(self._shared[shard], what, who)
                 # Noted here too: when the shard is away, this process goes on from what it has let in already.
-                self._note(what, network)
+                self._note(what, who)
                 return headers
             except (RedisError, OSError, TimeoutError) as error:
                 self._away_until[shard] = time.monotonic() + SHARED_AWAY_S
                 LOG.warning("limits_alone what=%s error=%r", what, error)
-        return self.count_user(what, network)
+        return self.count_user(what, who)
 
     def count_user(self, what: str, user_id: str) -> dict[str, str]:
         """Counts one more of `what` for a user, in this process: the reply's headers. Raises LimitReached."""
@@ -179,7 +188,7 @@ class AddressLimit:
         self.what = what
 
     async def __call__(self, connection: HTTPConnection, response: Response) -> None:
-        if "x-api-key" in connection.headers and identify(connection).role == IMPORTER:
+        if "x-api-key" in connection.headers and (await identify(connection)).role == IMPORTER:
             return
         client = connection.client
         limits: Limits = connection.app.state.limits
@@ -187,13 +196,16 @@ class AddressLimit:
 
 
 class UserLimit:
-    """A FastAPI dependency: one more request of this token's user."""
+    """A FastAPI dependency: one more of `what` of this token's user."""
+
+    def __init__(self, what: str = REQUESTS) -> None:
+        self.what = what
 
     async def __call__(self, connection: HTTPConnection, response: Response) -> None:
-        identity = identify(connection)
+        identity = await identify(connection)
         if identity.role != IMPORTER:
             limits: Limits = connection.app.state.limits
-            response.headers.update(limits.count_user(REQUESTS, identity.user_id))
+            response.headers.update(limits.count_user(self.what, identity.user_id))
 
 
 def headers_of(error: Any) -> dict[str, str] | None:

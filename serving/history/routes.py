@@ -20,7 +20,7 @@ from contracts.errors import BadInput
 from contracts.identity import checked_id
 from contracts.periods import iso_ms, span
 from serving.access.roles import require
-from serving.access.tokens import HOST, IMPORTER, PLAYER, Identity
+from serving.access.tokens import ANALYST, HOST, IMPORTER, PLAYER, SEAT, Identity
 from serving.connections import Connections
 from serving.documented import documented
 from serving.history import archive
@@ -81,7 +81,7 @@ _EXAMPLE = {
     responses=documented(
         _EXAMPLE,
         s401="unauthenticated",
-        s403="forbidden",
+        s403="forbidden account_needed",
         s422="invalid_field invalid_id",
         s503="system_missing",
     ),
@@ -89,13 +89,17 @@ _EXAMPLE = {
 async def history(
     user_id: str,
     request: Request,
-    identity: Annotated[Identity, Depends(require(PLAYER, HOST, IMPORTER))],
+    identity: Annotated[Identity, Depends(require(PLAYER, HOST, ANALYST, IMPORTER))],
     limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 50,
     cursor: str = "",
 ) -> dict[str, Any]:
+    """Of oneself; analysts and importers may read any. A guest who has made an account reads it with the account's token:
+    whoever else has had the seat's token does not."""
     checked_id(user_id, "user_id")
-    if identity.role != IMPORTER and identity.user_id != user_id:
+    if identity.role not in (ANALYST, IMPORTER) and identity.user_id != user_id:
         raise BadInput("forbidden", "a history is its user's own", status=403)
+    if identity.kind == SEAT:
+        await _still_a_guest(request.app.state.connections, user_id)
     before = decode_cursor(cursor) if cursor else None
     rows = await page_of(request.app.state.connections, user_id, before, limit + 1)
     answers = []
@@ -105,6 +109,13 @@ async def history(
     last = rows[limit - 1] if len(rows) > limit else None
     next_cursor = encode_cursor(last["occurred_at_us"], last["event_id"]) if last else None
     return {"user_id": user_id, "answers": answers, "next": next_cursor}
+
+
+async def _still_a_guest(connections: Connections, user_id: str) -> None:
+    async with connections.sql() as sql:
+        found = await sql.execute("select 1 from accounts where user_id = %s", [user_id])
+        if await found.fetchone():
+            raise BadInput("account_needed", "this history is an account's", status=403, next_step="log in")
 
 
 async def page_of(

@@ -99,9 +99,9 @@ def _wanted(k: int, around: str, m: int, users: str, counting: Counting) -> Want
     return Wanted(k, around, m, listed)
 
 
-def _may_ingest(request: Request) -> None:
+async def _may_ingest(request: Request) -> None:
     """A run of Spark is not for everybody who may read a board. Raises BadInput(unauthenticated, forbidden)."""
-    role = identify(request).role
+    role = (await identify(request)).role
     if role != IMPORTER:
         raise BadInput("forbidden", f"fresh: role {role} may not ingest; the importer's key may", status=403)
 
@@ -159,7 +159,7 @@ async def leaderboard(
     summed = at.past or not counting.users_points
     ingest = fresh and summed
     if ingest:
-        _may_ingest(request)
+        await _may_ingest(request)
     work = period_boards.read(_doors(request), asked)
     work = _fresh(request, work) if ingest else work
     return reply_to(if_none_match, await (_while_there(request, work) if summed else work))
@@ -207,7 +207,7 @@ async def any_range(
     if parsed.kind not in ("global", "quiz", "tag"):
         raise period_boards.no_such_board(parsed)
     if fresh:
-        _may_ingest(request)
+        await _may_ingest(request)
     doors = _doors(request)
     own_zone = await live_boards.zone_of_scope(doors.connections, parsed)
     read_in = zone_of(zone).key if zone else own_zone

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from contracts.errors import BadInput, LakeboardError, SystemMissing
 from serving.access.limits import MESSAGES, LimitReached, Limits
-from serving.access.tokens import PLAYER, Identity, read
+from serving.access.tokens import PLAYER, Identity, read_seat
 from serving.boards.acknowledged import refusal_of
 from serving.live.messages import (
     CLOSE_AWAY,
@@ -85,7 +85,7 @@ async def _admit(socket: WebSocket, token: str) -> tuple[Identity, Session] | No
             error = BadInput("unsupported_protocol", f"this server speaks {PROTOCOL}", status=400)
             await _refuse(socket, error, CLOSE_PROTOCOL)
             return None
-        identity = read(token, state.jwt_key)
+        identity = read_seat(token, state.jwt_key)
         if state.registry.draining:
             missing = SystemMissing("draining", "this handler takes no new sockets", next_step="come back")
             await _refuse(socket, missing, CLOSE_DRAINING)

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import BadInput, LakeboardError
 from serving.access.limits import JOINS, OPENINGS, AddressLimit, UserLimit
-from serving.access.roles import require
-from serving.access.tokens import HOST, PLAYER, TOKEN_LIFE_S, Identity, sign
+from serving.access.roles import account_of, require, require_account
+from serving.access.tokens import HOST, PLAYER, ROLES, TOKEN_LIFE_S, Identity, sign
 from serving.documented import documented
 from serving.live.messages import Out, as_document
 from serving.live.phases import phase_message
@@ -23,13 +23,14 @@ from serving.play.record import AnswerBatcher
 from serving.quizzes.store import load_quiz
 from serving.sessions.answering import Answering
 from serving.sessions.hosting import Hosting
+from serving.sessions.judging import check_player
 from serving.sessions.opening import CHALLENGE_MAX_S, Opening
 from serving.sessions.session import CHALLENGE, PODIUM, Player, Session
 from serving.sessions.store import SessionStore, now_us
+from serving.users.display_names import NAME_LENGTH, clean_name
 
 router = APIRouter(prefix="/v1", tags=["sessions"])
 ID = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")
-NAME_LENGTH = 24
 # A player who opened the link in a challenge's last moment still reads the review.
 AFTER_CHALLENGE_S = 3600
 # A class is talked over days later; all that a host's token opens then is this session's report.
@@ -106,14 +107,6 @@ def own(identity: Identity, session_id: str) -> None:
     """Raises BadInput(forbidden) unless the token is this session's."""
     if identity.session_id != session_id:
         raise BadInput("forbidden", "the token belongs to another session", status=403)
-
-
-def clean_name(name: str) -> str:
-    """A name without control characters or outer blanks. Raises BadInput(invalid_field) if nothing is left."""
-    found = " ".join("".join(c for c in name if c.isprintable()).split())
-    if not found:
-        raise BadInput("invalid_field", "name: write at least one letter")
-    return found
 
 
 def shown(session: Session) -> dict[str, Any]:
@@ -199,6 +192,7 @@ def _without_type(message: Out) -> dict[str, Any]:
         {**SHOWN, "state": "lobby", "token": "eyJ…"},
         status=201,
         s400="malformed_body",
+        s401="unauthenticated",
         s404="unknown_quiz",
         s422="unknown_field missing_field invalid_field",
         s429="too_many_requests",
@@ -207,25 +201,41 @@ def _without_type(message: Out) -> dict[str, Any]:
     dependencies=[Depends(AddressLimit(OPENINGS))],
 )
 async def create(body: CreateSession, request: Request) -> dict[str, Any]:
-    """The token leads the session. A challenge is joined by PIN, or by its id: `/sessions/{id}/join`."""
+    """The token leads the session. A challenge is joined by PIN, or by its id: `/sessions/{id}/join`.
+
+    With an account's token or key the account is its host, and may come back to it: `/sessions/{id}/seat`.
+    """
     state = request.app.state
+    account = await account_of(request)
     quiz, questions = await load_quiz(state.connections, body.quiz_id)
-    host_id = (await state.opening.new_guest("Host"))[0]
+    host_id = account.user_id if account else (await state.opening.new_guest("Host"))[0]
     session = await state.opening.create(quiz, questions, host_id, body.open_for_s or 0)
+    return {
+        **shown(session),
+        "token": _host_token(state, session, HOST_TOKEN_LIFE_S + (body.open_for_s or 0)),
+    }
+
+
+def _host_token(state: Any, session: Session, life_s: int) -> str:
     host = Identity(session.host_id, HOST, 0, session.session_id, session.quiz_id, "Host")
-    life_s = HOST_TOKEN_LIFE_S + (body.open_for_s or 0)
-    return {**shown(session), "token": sign(host, state.jwt_key, life_s=life_s)}
+    return sign(host, state.jwt_key, life_s=life_s)
 
 
-async def _join(state: Any, session: Session, given: str) -> dict[str, Any]:
-    """A new guest in a session. A guest whose session cannot be joined is a row that nothing names."""
+async def _join(request: Request, session: Session, given: str) -> dict[str, Any]:
+    """A player in a session: an account, else a new guest. A guest whose session cannot be joined is a row that nothing names."""
+    state = request.app.state
     name = clean_name(given)
+    account = await account_of(request)
     if session.over or session.state == PODIUM:
         raise BadInput("session_ended", f"session {session.session_id} has ended", status=409)
     if session.locked:  # the script looks again; here it saves the guest's row
         raise BadInput("session_locked", f"session {session.session_id} is locked by its host", status=409)
-    user_id, user_no = await state.opening.new_guest(name)
+    user_id, user_no = (account.user_id, account.user_no) if account else await state.opening.new_guest(name)
     await state.sessions.join(session, user_id, name)
+    return _seated(state, session, user_id, user_no, name)
+
+
+def _seated(state: Any, session: Session, user_id: str, user_no: int, name: str) -> dict[str, Any]:
     player = Identity(user_id, PLAYER, user_no, session.session_id, session.quiz_id, name)
     token = sign(player, state.jwt_key, life_s=_token_life_s(session))
     return {**shown(session), "user_id": user_id, "name": name, "token": token}
@@ -234,11 +244,13 @@ async def _join(state: Any, session: Session, given: str) -> dict[str, Any]:
 @router.post(
     "/join",
     status_code=201,
-    summary="Join an open session by its PIN, as a signed guest",
+    summary="Join an open session by its PIN, as a guest or with an account",
     responses=documented(
         _JOINED,
         status=201,
         s400="malformed_body",
+        s401="unauthenticated",
+        s403="player_removed",
         s404="unknown_pin",
         s409="session_ended session_locked session_full",
         s422="unknown_field missing_field invalid_field",
@@ -248,18 +260,20 @@ async def _join(state: Any, session: Session, given: str) -> dict[str, Any]:
     dependencies=[Depends(AddressLimit(JOINS))],
 )
 async def join(body: Join, request: Request) -> dict[str, Any]:
-    state = request.app.state
-    return await _join(state, await state.opening.by_pin(body.pin), body.name)
+    """With an account's token the points are the account's; the name is this session's."""
+    return await _join(request, await request.app.state.opening.by_pin(body.pin), body.name)
 
 
 @router.post(
     "/sessions/{session_id}/join",
     status_code=201,
-    summary="Join a challenge by its link, as a signed guest",
+    summary="Join a challenge by its link, as a guest or with an account",
     responses=documented(
         {**_JOINED, "mode": "challenge", "state": "open"},
         status=201,
         s400="malformed_body",
+        s401="unauthenticated",
+        s403="player_removed",
         s404="unknown_session",
         s409="session_ended session_locked session_full session_conflict",
         s422="unknown_field missing_field invalid_field",
@@ -270,11 +284,37 @@ async def join(body: Join, request: Request) -> dict[str, Any]:
 )
 async def join_challenge(session_id: str, body: JoinChallenge, request: Request) -> dict[str, Any]:
     """A hosted session's id is in its boards' addresses, so only its PIN opens it (`session_conflict`)."""
-    state = request.app.state
-    session = await state.sessions.load(session_id)
+    session = await request.app.state.sessions.load(session_id)
     if session.mode != CHALLENGE:
         raise BadInput("session_conflict", f"session {session_id} is joined by its PIN", status=409)
-    return await _join(state, session, body.name)
+    return await _join(request, session, body.name)
+
+
+@router.post(
+    "/sessions/{session_id}/seat",
+    summary="Come back to a session that my account hosts or plays",
+    responses=documented(
+        {**_JOINED, "role": "player"},
+        s401="unauthenticated",
+        s403="account_needed forbidden player_removed",
+        s404="unknown_session",
+        s503="system_missing",
+    ),
+)
+async def seat(
+    session_id: str, request: Request, identity: Annotated[Identity, Depends(require_account(*ROLES))]
+) -> dict[str, Any]:
+    """A token for this session, on any device; `role` says whether it leads or plays."""
+    state = request.app.state
+    session = await state.sessions.load(session_id)
+    if session.host_id == identity.user_id:
+        token = _host_token(state, session, _token_life_s(session))
+        return {**shown(session), "user_id": identity.user_id, "name": "Host", "token": token, "role": HOST}
+    name = (await state.sessions.players(session_id)).get(identity.user_id)
+    if name is None:
+        raise BadInput("forbidden", "your account neither hosts nor plays this session", status=403)
+    check_player(session, identity.user_id)
+    return {**_seated(state, session, identity.user_id, identity.user_no, name), "role": PLAYER}
 
 
 @router.get(

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,18 @@ class ApiProcess:
             secrets_dir=str(secrets),
             public_url=self.url,
             run_dir=str(folder / "run"),
+            data_dir=str(folder / "data"),
             # Tests come from one address, share the shards that count, and some of them flood.
             limit_joins="",
             limit_openings="",
             limit_messages="",
+            limit_logins="",
+            limit_sign_ups="",
+            limit_passwords="",
+            limit_uploads="",
         )
         settings = replace(settings, **changes)
+        self.settings = asdict(settings)
         with self.log.open("ab") as log:
             self.child = subprocess.Popen(
                 [sys.executable, "-m", "serving.api", "--port", str(self.port)],
