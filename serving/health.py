@@ -48,7 +48,7 @@ async def offset_ms(client: Redis) -> float | None:
     "/readyz",
     summary="The process may take play",
     responses=documented(
-        {"status": "ready", "clockoffset_ms": 0.2, "shards_away": []}, s503="system_missing draining"
+        {"status": "ready", "clock_offset_ms": 0.2, "shards_away": []}, s503="system_missing draining"
     ),
 )
 async def readyz(request: Request) -> Response:
@@ -71,7 +71,7 @@ async def readyz(request: Request) -> Response:
         return problems.reply(
             SystemMissing("system_missing", f"the clock is {worst:.0f} ms from Redis TIME"), "/readyz"
         )
-    return JSONResponse({"status": "ready", "clockoffset_ms": round(worst, 3), "shards_away": away})
+    return JSONResponse({"status": "ready", "clock_offset_ms": round(worst, 3), "shards_away": away})
 
 
 async def _relay_lag(connections: Connections) -> None:

@@ -13,25 +13,27 @@ pytestmark = pytest.mark.unit
 
 def test_many_who_ask_at_once_share_queries() -> None:
     asked: list[list[str]] = []
-    under_way = 0
+    under_way, may_end = 0, asyncio.Event()
 
     async def read(ids: list[str]) -> dict[str, str]:
         nonlocal under_way
         under_way += 1
         assert under_way == 1
         asked.append(ids)
-        await asyncio.sleep(0.01)
+        await may_end.wait()
         under_way -= 1
         return {user: user.upper() for user in ids if user != "nobody"}
 
     async def go() -> None:
         names = UserNames(read)
         first = asyncio.create_task(names.of(["a", "nobody"]))
-        await asyncio.sleep(0.005)  # under way: those who come now share the next one
+        while not asked:  # under way: those who come now share the next one
+            await asyncio.sleep(0)
         gone = asyncio.create_task(names.of(["b"]))
         rest = [asyncio.create_task(names.of([user, "a"])) for user in "bcb"]
         await asyncio.sleep(0)
         gone.cancel()
+        may_end.set()
         assert {"a": "A"} == await first
         assert [{"a": "A", "b": "B"}, {"a": "A", "c": "C"}, {"a": "A", "b": "B"}] == await asyncio.gather(
             *rest
