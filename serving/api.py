@@ -28,7 +28,7 @@ from serving.connections import Connections
 from serving.ending import end_tasks
 from serving.leaderboards.lean import LeanBoards
 from serving.live.wire import LiveProtocol
-from serving.metrics import RequestMetrics
+from serving.metrics import RequestMetrics, measure_loop_delay
 
 LOG = logging.getLogger(__name__)
 ROOMS = (
@@ -46,6 +46,7 @@ ROOMS = (
     "serving.leaderboards.settlements",
     "serving.history.routes",
     "serving.insights.routes",
+    "serving.insights.over_time_routes",
     "serving.web.routes",
 )
 # A client's frame holds one answer; a bigger one is an error of the client.
@@ -79,6 +80,7 @@ def create_app(environment: Mapping[str, str], name: str = "api") -> FastAPI:
         app.state.jwt_key = connections.secret("jwt_key")
         await connections.postgres.open(wait=False)
         beat = asyncio.create_task(_beat(settings.run_dir, name))
+        late = asyncio.create_task(measure_loop_delay())
         started = []
         for room in rooms:
             if hasattr(room, "lifespan"):
@@ -89,7 +91,7 @@ def create_app(environment: Mapping[str, str], name: str = "api") -> FastAPI:
         yield
         for context in reversed(started):
             await context.__aexit__(None, None, None)
-        await end_tasks([beat])
+        await end_tasks([beat, late])
         await connections.close()
 
     app = FastAPI(

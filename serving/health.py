@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from contracts.errors import SystemMissing
 from serving import problems
 from serving.connections import Connections
 from serving.documented import documented
-from serving.metrics import CLOCK_OFFSET, RELAY_LAG
+from serving.metrics import CLOCK_OFFSET, RELAY_LAG, REPLICA_BEHIND, REPLICA_HEARD
 
 router = APIRouter(tags=["health"])
 # CONTRACTS A8: further from Redis TIME than this and deadlines differ by what a player can see.
@@ -89,6 +90,10 @@ async def _relay_lag(connections: Connections) -> None:
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     await _relay_lag(request.app.state.connections)
+    replica = getattr(request.app.state, "sketch_replica", None)
+    if replica is not None:
+        REPLICA_BEHIND.set(math.nan if replica.lag.records is None else replica.lag.records)
+        REPLICA_HEARD.set(math.inf if replica.lag.seen_s is None else replica.lag.seen_s)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 

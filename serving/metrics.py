@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -16,6 +17,26 @@ LATENCY = Histogram(
 )
 LEAN_READS = Counter("lakeboard_lean_reads_total", "Board reads answered before the framework")
 ANSWERS = Counter("lakeboard_answers_total", "Answers by outcome", ["outcome"])
+ACK = Histogram(
+    "lakeboard_ack_seconds",
+    "Time from a live answer's arrival to its acknowledgement, s",
+    # A player notices 100 ms; a client gives up after 5 s.
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5),
+)
+REFUSALS = Counter(
+    "lakeboard_refusals_total", "Requests answered with a problem document, by its code", ["code"]
+)
+LOOP_DELAY = Histogram(
+    "lakeboard_loop_delay_seconds",
+    "How much later than asked the event loop woke a timer, s",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+)
+# Ten looks a second see a loop that stands for 100 ms, and cost next to nothing.
+LOOP_EVERY_S = 0.1
+REPLICA_BEHIND = Gauge("lakeboard_sketch_replica_lag_records", "Records of the windows' topics not yet read")
+REPLICA_HEARD = Gauge(
+    "lakeboard_sketch_replica_heard_seconds", "Since the windows' replica last heard from Kafka, s"
+)
 NEGATIVE_ELAPSED = Counter(
     "lakeboard_negative_elapsed_total", "Live answers whose elapsed time was clamped to 0"
 )
@@ -31,6 +52,14 @@ RELAY_LAG = Gauge(
     ["shard", "sink"],
 )
 CLOCK_OFFSET = Gauge("lakeboard_clock_offset_seconds", "This process' clock minus Redis TIME, worst shard, s")
+
+
+async def measure_loop_delay() -> None:
+    """Until cancelled: how late timers come. A loop that is late keeps every player of its process waiting."""
+    while True:
+        due = time.perf_counter() + LOOP_EVERY_S
+        await asyncio.sleep(LOOP_EVERY_S)
+        LOOP_DELAY.observe(max(0.0, time.perf_counter() - due))
 
 
 class RequestMetrics:

@@ -17,6 +17,7 @@ from contracts.errors import BadInput, LakeboardError, SystemMissing, problem
 from serving.access.limits import headers_of
 from serving.boards.acknowledged import refusal_of
 from serving.documented import MEDIA_TYPE
+from serving.metrics import REFUSALS
 
 LOG = logging.getLogger(__name__)
 # A play message is below 1 KiB; an import request holds a few thousand lines. Higher lets one client fill the memory.
@@ -40,7 +41,8 @@ _FIELD_CODES = {
 
 
 def reply(error: LakeboardError, path: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """The HTTP reply of an error."""
+    """The HTTP reply of an error; counted by its code."""
+    REFUSALS.labels(error.code).inc()
     return JSONResponse(problem(error, instance=path), error.http_status, headers, media_type=MEDIA_TYPE)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import chromium
+from cli import chromium, prometheus
 from cli.environments import child_env, ensure, say
 from cli.jars import GROUPS, ensure_jars
 from cli.java import java_home
@@ -24,6 +24,8 @@ NO_TESTS = 5
 WITH_JARS = {"service", "engine", "end_to_end", "faults"}
 WITH_FLINK = {"engine", "end_to_end", "faults"}
 WITH_AIRFLOW = {"repository", "end_to_end"}
+# Kinds that check the monitoring's configuration, or run it.
+WITH_PROMETHEUS = {"repository", "service"}
 
 
 def test(
@@ -103,6 +105,8 @@ def _provide(kinds: set[str], python: Path, env: dict[str, str]) -> None:
             env["LAKEBOARD_CHROMIUM"] = str(found)
         else:
             say(f"the browser tests will fail: no Chromium can be had here. Run: {chromium.MEND}")
+    if kinds & WITH_PROMETHEUS and len(prometheus.ensure()) < len(prometheus.PROGRAMS):
+        say(f"tests of the monitoring will be skipped: no Prometheus can be had here. Run: {prometheus.MEND}")
     if kinds & WITH_AIRFLOW:
         ensure("airflow")
     if kinds & WITH_FLINK:

@@ -10,6 +10,7 @@ import sys
 from functools import partial
 
 from cli.stack.layout import layout_from
+from cli.stack.monitoring import write_configuration, write_targets
 from cli.stack.profiles import one_api, processes, without
 from cli.stack.scaler import Scaler
 from cli.stack.supervisor import Supervisor, hold_lock
@@ -40,11 +41,13 @@ def main() -> int:
         chosen = [process for process in chosen if process.name in names]
     chosen = without(chosen, arguments.without)
     about = {"profile": arguments.profile, "lan": arguments.lan, "without": arguments.without}
-    scaler = Scaler(
-        layout,
-        partial(one_api, layout, arguments.profile),
-        partial(write_routes, layout),
-    )
+
+    def route(numbers: list[int]) -> None:
+        write_routes(layout, numbers)
+        write_targets(layout)
+
+    write_configuration(layout)
+    scaler = Scaler(layout, partial(one_api, layout, arguments.profile), route)
     about["replicas"] = layout.replicas
     supervisor = Supervisor(
         chosen,

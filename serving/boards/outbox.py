@@ -56,6 +56,15 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Fullness:
+    """How full a shard is: entries in its outbox, memory in use and at most (bytes; 0: unlimited)."""
+
+    entries: int
+    memory: int
+    memory_most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Addition:
     """One answer's share in one global board."""
 
@@ -92,6 +101,14 @@ class Outbox:
     def report_lag(self, text: str) -> None:
         """Leave the relay's lag by sink (JSON) on the shard; it goes when the relay no longer says it."""
         self._client.eval(_SET, 1, names.relay_lag(), text, "PX", LAG_EXPIRY_MS)
+
+    def fullness(self) -> Fullness:
+        """How full the shard is now."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.xlen(names.outbox())
+            pipe.info("memory")
+            entries, memory = pipe.execute()
+        return Fullness(int(entries), int(memory["used_memory"]), int(memory["maxmemory"]))
 
     def take_lease(self, name: str, token: str, expiry_ms: int) -> int | None:
         """Take a lease: its epoch (1, 2, 3 …), or None while another holds it."""

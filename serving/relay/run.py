@@ -34,6 +34,7 @@ from serving.play.sealing import Sealer
 from serving.relay.corrections_loop import CorrectionsLoop
 from serving.relay.kafka_loop import KafkaLoop
 from serving.relay.lag import Lag
+from serving.relay.pipeline_health import PipelineHealth
 from serving.relay.relay import ShardRelay
 
 LOG = logging.getLogger(__name__)
@@ -96,10 +97,16 @@ class Reports:
         # Connections of its own: the loops' belong to their threads.
         self._shards = [Outbox(address) for address in addresses]
         self._with_kafka = with_kafka
+        self._seconds: dict[tuple[str, str], float] = {}
+
+    def seconds(self) -> dict[tuple[str, str], float]:
+        """(shard, sink) → lag of the shards that this process led when it last looked."""
+        return self._seconds
 
     def publish(self) -> None:
         """Set the gauges and leave the lags on the shards; a shard that is away is left out."""
         now = time.monotonic()
+        found: dict[tuple[str, str], float] = {}
         for loop, lag, outbox in zip(self._loops, self._lags, self._shards, strict=True):
             progress, shard = loop.relay.progress, str(loop.relay.shard)
             _ALARM.labels(shard).set(bool(progress.alarm or progress.kafka_alarm))
@@ -111,6 +118,7 @@ class Reports:
             if self._with_kafka:
                 positions["kafka"] = progress.kafka
             seconds = {sink: round(lag.seconds(now, at), 3) for sink, at in positions.items()}
+            found |= {(shard, sink): value for sink, value in seconds.items()}
             for sink, at in positions.items():
                 _BEHIND.labels(shard, sink).set(max(0, progress.last_seq - at))
                 RELAY_LAG.labels(shard, sink).set(seconds[sink])
@@ -118,6 +126,7 @@ class Reports:
                 outbox.report_lag(json.dumps(seconds))
             except redis.exceptions.RedisError as error:
                 LOG.warning("lag_not_reported shard=%s error=%s", shard, error)
+        self._seconds = found  # replaced whole: another thread reads it
 
 
 def _touch(run_dir: str, loops: list[RelayLoop], others: list[threading.Thread], with_kafka: bool) -> None:
@@ -210,9 +219,10 @@ def run(
         others.append(
             CorrectionsLoop(settings.postgres_url, settings.kafka_bootstrap, stopping, upgraded.is_set, after)
         )
+    reports = Reports(loops, settings.shards, bool(kafka))
+    others.append(PipelineHealth(settings, stopping, reports.seconds))
     for thread in (*loops, *kafka, *others):
         thread.start()
-    reports = Reports(loops, settings.shards, bool(kafka))
     sealing = threading.Thread(target=lambda: asyncio.run(_seal(settings, loops, stopping)), daemon=True)
     sealing.start()
     LOG.info("relay_started shards=%d kafka=%s", len(loops), bool(kafka))

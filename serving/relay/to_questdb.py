@@ -15,7 +15,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -120,9 +120,9 @@ class Questdb:
         # One flush a batch, by hand: its offsets are committed after it. `follow` is called again after an error.
         self._conf = f"http::addr={urlsplit(url).netloc};auto_flush=off;retry_timeout=0;"
 
-    def make_tables(self) -> None:
+    def make_tables(self, tables: Sequence[str] = TABLES) -> None:
         """Create what is missing; safe to repeat."""
-        for table in TABLES:
+        for table in tables:
             try:
                 self._client.get("/exec", params={"query": table}).raise_for_status()
             except httpx.HTTPStatusError as error:

@@ -17,7 +17,7 @@ from serving.boards.session_boards import removed_ahead
 from serving.boards.shards import Outcome
 from serving.live import phases
 from serving.live.messages import Finished, Result, Shown
-from serving.metrics import ANSWERS, NEGATIVE_ELAPSED
+from serving.metrics import ACK, ANSWERS, NEGATIVE_ELAPSED
 from serving.play.record import AnswerBatcher, to_record
 from serving.sessions import challenge, judging
 from serving.sessions.session import CHALLENGE, Player, Question, Session
@@ -106,13 +106,14 @@ class Answering:
         player_removed, invalid_field …) with nothing written, and Retryable when a shard does not answer: the caller
         may send it again unchanged.
         """
-        received = now_us()
+        received, began = now_us(), time.perf_counter()
         try:
             outcome = await self._decide_and_record(session_id, player, question_id, choice, received)
         except LakeboardError as error:
             ANSWERS.labels(error.code).inc()
             raise
         ANSWERS.labels(outcome.status).inc()
+        ACK.observe(time.perf_counter() - began)
         self._tell(session_id)
         return await self._result(session_id, question_id, player.user_id, outcome)
 

@@ -24,6 +24,7 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".LICENSE": "text/plain; charset=utf-8",
 }
 # Scripts and styles only from files of ours: what a player types can never run.
 HEADERS = {
@@ -51,7 +52,12 @@ class File:
 
 
 # Read once: what is served does not change under a running process.
-FILES = {path.name: File.of(path) for path in (*sorted(_FOLDER.iterdir()), _CLIENT) if path.suffix in _TYPES}
+FILES = {
+    path.name: File.of(path)
+    # vendor: files of others, unchanged; its README says whose.
+    for path in (*sorted(_FOLDER.iterdir()), *sorted((_FOLDER / "vendor").iterdir()), _CLIENT)
+    if path.suffix in _TYPES
+}
 
 
 def _reply(name: str, if_none_match: str) -> Response:

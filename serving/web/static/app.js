@@ -10,9 +10,10 @@ const SCREENS = {
   host: () => import("./setup.js").then((m) => m.setupScreen),
   game: () => import("./game.js").then((m) => m.gameScreen),
   boards: () => import("./boards.js").then((m) => m.boardsScreen),
+  insights: () => import("./insights.js").then((m) => m.insightsScreen),
   report: () => import("./report.js").then((m) => m.reportScreen),
 };
-const NAV = [["", T.nav.play], ["host", T.nav.host], ["boards", T.nav.boards]];
+const NAV = [["", T.nav.play], ["host", T.nav.host], ["boards", T.nav.boards], ["insights", T.nav.insights]];
 let leave = null;
 let shown = 0;
 
