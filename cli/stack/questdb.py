@@ -11,6 +11,10 @@ from pathlib import Path
 from cli.stack.java import java, properties, write_if_changed
 from cli.stack.process import Process, http_ok
 
+# For dashboards, whose users write SQL of their own: it reads and changes nothing. No secret: the server is on loopback, and
+# its owner (admin) has the server's own default password.
+READER = ("reader", "reader")
+
 
 @dataclass(frozen=True)
 class QuestdbPorts:
@@ -30,6 +34,9 @@ def questdb(folder: Path, jars: Path, ports: QuestdbPorts) -> Process:
             "http.bind.to": f"127.0.0.1:{ports.http}",
             "http.min.bind.to": f"127.0.0.1:{ports.health}",
             "pg.net.bind.to": f"127.0.0.1:{ports.pg}",
+            "pg.readonly.user.enabled": "true",
+            "pg.readonly.user": READER[0],
+            "pg.readonly.password": READER[1],
             "line.tcp.net.bind.to": f"127.0.0.1:{ports.line_tcp}",
             "line.udp.enabled": "false",
             "telemetry.enabled": "false",

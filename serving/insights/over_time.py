@@ -148,13 +148,8 @@ def trending(rows: Sequence[Row], middle_us: int) -> list[dict[str, Any]]:
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for row in rows:
         sums[row["subject_id"]][instant_us(row["ts"]) >= middle_us] += row["amount"]
-    found = [
-        {"id": one, "before": before, "now": now, "gained": now - before}
-        for one, (before, now) in sums.items()
-        if now > before
-    ]
-    found.sort(key=lambda one: (-int(one["gained"]), str(one["id"])))
-    return found[:TRENDING]
+    gained = sorted((before - now, one) for one, (before, now) in sums.items() if now > before)[:TRENDING]
+    return [{"id": one, "before": sums[one][0], "now": sums[one][1], "gained": -less} for less, one in gained]
 
 
 def lines(rows: Sequence[Row]) -> list[dict[str, Any]]:

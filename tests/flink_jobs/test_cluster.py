@@ -23,6 +23,7 @@ from kafka import KafkaProducer
 
 from cli.stack.layout import layout_from
 from contracts import events, names
+from serving.relay.pipeline_health import of_flink
 from tests.flink_jobs.play import (
     NOISE,
     WINDOW_S,
@@ -107,6 +108,15 @@ class Cluster:
         self.noises += 1
         self.producer.flush()
 
+    def check_watched(self, running: bool) -> None:
+        """What the relay sees of the job: on its metrics port and in QuestDB's `pipeline_health`."""
+        seen = {reading.measure: reading.value for reading in of_flink(self.flink.url)}
+        assert seen.pop("streams_running") == running
+        now = time.time()
+        for instant in ("streams_checkpoint_timestamp_seconds", "streams_watermark_timestamp_seconds"):
+            assert not running or now - WITHIN_S < seen.pop(instant) <= now + 1, (instant, seen)
+        assert not seen
+
     def check(self, topics: Topics) -> None:
         """The topics say what the model says of all that was sent."""
         wanted = {kind: expected_top(kind, self.sent) for kind in ("quizzes", "users")}
@@ -157,6 +167,7 @@ def test_killed_cancelled_and_upgraded_in_mid_window(cluster: Cluster) -> None:
     window = now_window()
     cluster.play(window, 120)
     cluster.await_new_checkpoint(job)
+    cluster.check_watched(running=True)
     began = time.monotonic()
     cluster.flink.taskmanager.kill()
     cluster.play(window, 80)
@@ -169,6 +180,7 @@ def test_killed_cancelled_and_upgraded_in_mid_window(cluster: Cluster) -> None:
     cluster.await_new_checkpoint(job)
     cluster.rest(f"/jobs/{job}?mode=cancel", "PATCH")
     cluster.await_state(job, "CANCELED")
+    cluster.check_watched(running=False)
     cluster.play(window, 80)
     began = time.monotonic()
     second = cluster.submit("--parallelism=2")

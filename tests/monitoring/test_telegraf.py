@@ -38,14 +38,18 @@ EXPECTED = {
 def test_its_doors_are_those_of_a_stack() -> None:
     found = tomllib.loads(CONFIGURATION.read_text())
     assert ["influxdb"] == list(found["outputs"])
-    assert {"redis", "postgresql", "http_response", "net_response", "cpu", "mem", "disk"} <= set(found["inputs"])
+    assert {"redis", "postgresql", "http_response", "net_response", "cpu", "mem", "disk"} <= set(
+        found["inputs"]
+    )
     assert ["${LAKEBOARD_POSTGRES_URL}"] == [one["address"] for one in found["inputs"]["postgresql"]]
     ports = {int(port) for port in re.findall(r"127\.0\.0\.1:([0-9]+)", CONFIGURATION.read_text())}
     wanted = ("questdb_http", "valkey_1", "valkey_2", "api_1", "web", "kafka", "namenode", "flink")
     assert {PORTS[name] for name in wanted} == ports
 
 
-if TELEGRAF:  # a skip would say that something of ours was not tested; this is a server that nobody needs to have
+if (
+    TELEGRAF
+):  # a skip would say that something of ours was not tested; this is a server that nobody needs to have
 
     @pytest.mark.service
     def test_telegraf_fills_questdb(
