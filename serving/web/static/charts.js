@@ -117,8 +117,8 @@ export function bars(rows, id) {
     const track = svg("svg", { class: "bar", viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
       svg("rect", { class: "track", x: 0, y: 0, width: 100, height: 10, rx: 0 }),
       svg("rect", { class: "fill", x: 0, y: 0, width: Math.max(0.6, 100 * row.share), height: 10 }),
-      row.to === undefined ? null : svg("rect", { class: "bound", x: 100 * row.from, y: 2.5,
-        width: Math.max(0.8, 100 * (row.to - row.from)), height: 5 }));
+      row.to === undefined ? null : svg("rect", { class: "bound", x: 100 * row.from, y: 0,
+        width: Math.max(0.8, 100 * (row.to - row.from)), height: 10 }));
     return el("li", { "data-key": row.key }, el("span", { class: "head" }, el("span", { class: "name", text: row.name }),
       el("strong", { class: "value", text: row.text })), track, row.note ? el("span", { class: "hint", text: row.note }) : null);
   }));

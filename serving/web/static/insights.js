@@ -76,7 +76,7 @@ export function insightsScreen(_argument, query, first) {
     },
     hardest(reply) {
       const most = Math.max(1, ...reply.entries.map((one) => one.upper));
-      const rows = reply.entries.slice(0, 10).map((one) => ({ key: one.id, name: one.name || one.id, share: one.estimate / most,
+      const rows = reply.entries.slice(0, 10).map((one) => ({ key: one.id, name: one.name || one.id, share: one.lower / most,
         from: one.lower / most, to: one.upper / most, text: number(one.estimate),
         note: T_.bounds(one.lower, one.upper, one.windows) }));
       parts.hardest.replaceChildren(rows.length ? bars(rows, "hardest-bars") : empty(), charts.play.node);
@@ -113,7 +113,7 @@ export function insightsScreen(_argument, query, first) {
     if (mine !== looks) return;
     const good = asked.find((one) => one.status === "fulfilled");
     const bad = asked.find((one) => one.status === "rejected");
-    failed.replaceChildren(...(bad ? problem(bad.reason) : []));
+    failed.replaceChildren(...(bad ? [...problem(bad.reason), el("span", { text: T_.kept })] : []));
     if (good) {
       told.textContent = stateWords(good.value);
       told.classList.toggle("behind", good.value.state === "behind");

@@ -91,9 +91,9 @@ def health(at_s: int, step: int, streams_running: bool) -> list[Row]:
     job = names.STREAMS_JOB
     readings = [
         *(
-            Reading("relay_lag_seconds", f"{shard}/{sink}", 0.2 + shard + 0.1 * (step % 7))
+            Reading("relay_lag_seconds", f"{shard}/{sink}", 0.2 + shard + 0.1 * (step % 7) + 0.2 * place)
             for shard in (0, 1)
-            for sink in ("history", "global_boards", "kafka")
+            for place, sink in enumerate(("history", "global_boards", "kafka"))
         ),
         *(Reading("outbox_entries", str(shard), 100 + 7 * (step % 11)) for shard in (0, 1)),
         *(Reading("valkey_memory_bytes", str(shard), 4e7 + 1e5 * step) for shard in (0, 1)),
