@@ -27,6 +27,17 @@ LATE_S = 120.0
 POINTS = 120
 # How often the relay writes `pipeline_health`.
 LOOK_S = 10
+# What anybody may see: how far behind figures are. How much memory servers have is in /metrics, for this machine alone.
+SHOWN = (
+    "relay_lag_seconds",
+    "outbox_entries",
+    "consumer_lag_records",
+    "settlement_age_seconds",
+    "streams_running",
+    "streams_checkpoint_age_seconds",
+    "streams_watermark_age_seconds",
+)
+_OF_SHOWN = "measure in (" + ", ".join(f"'{measure}'" for measure in SHOWN) + ")"
 # An older look says nothing about now.
 LOOK_OLD_S = 60.0
 
@@ -73,13 +84,24 @@ def pipeline_query(from_us: int, minutes: int) -> str:
     step_s = max(LOOK_S, minutes * 60 // POINTS)
     return (
         f"select ts, measure, source, max(value) value from pipeline_health where ts >= {sql_instant(from_us)} "
-        f"sample by {step_s}s align to calendar order by ts"
+        f"and {_OF_SHOWN} sample by {step_s}s align to calendar order by ts"
     )
 
 
-HEALTH_QUERY = (
-    "select ts, measure, source, value from pipeline_health latest on ts partition by measure, source"
-)
+def health_query(from_us: int) -> str:
+    """The newest row of each measure and source since `from_us`.
+
+    Outside of it the choice of measures: QuestDB 9.3 leaves out an `in` beside LATEST ON over two columns (seen).
+    """
+    return (
+        f"select ts, measure, source, value from (pipeline_health where ts >= {sql_instant(from_us)} "
+        f"latest on ts partition by measure, source) where {_OF_SHOWN}"
+    )
+
+
+def newest_query(from_us: int) -> str:
+    """One row: the end of the newest window, null where none began since `from_us`."""
+    return f"select max(window_end) window_end from top_k where kind <> 'health' and ts >= {sql_instant(from_us)}"
 
 
 def state(ends_us: Sequence[int], health: Sequence[Row], now_us: int) -> dict[str, Any]:

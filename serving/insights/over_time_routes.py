@@ -132,10 +132,6 @@ async def _with_names(request: Request, kind: str, *lists: list[dict[str, Any]])
             entry["name"] = names.get(entry["id"])
 
 
-async def _health(reader: QuestdbReader) -> list[dict[str, Any]]:
-    return await reader.rows(over_time.HEALTH_QUERY)
-
-
 def _ends_us(rows: list[dict[str, Any]]) -> list[int]:
     return [over_time.instant_us(row["window_end"]) for row in rows]
 
@@ -151,7 +147,7 @@ async def hot(request: Request, kind: Kind = "quizzes", minutes: Minutes = 60) -
     from_us, now_us = _span(minutes)
     rows, health = await asyncio.gather(
         reader.rows(over_time.top_query(kind, from_us)),
-        _health(reader),
+        reader.rows(over_time.health_query(from_us)),
     )
     found = over_time.hot(rows)
     await _with_names(request, kind, found["entries"], found["series"])
@@ -176,7 +172,7 @@ async def trending(request: Request, kind: Kind = "quizzes", minutes: Minutes = 
     from_us, now_us = _span(minutes)
     rows, health = await asyncio.gather(
         reader.rows(over_time.top_query(kind, from_us)),
-        _health(reader),
+        reader.rows(over_time.health_query(from_us)),
     )
     middle_us = from_us + (minutes // 2 + minutes % 2) * MINUTE_US
     entries = over_time.trending(rows, middle_us)
@@ -204,7 +200,7 @@ async def hardest(request: Request, minutes: DayMinutes = 60) -> dict[str, Any]:
     entries, play, health = await asyncio.gather(
         reader.rows(over_time.missed_query(from_us)),
         reader.rows(over_time.play_query(from_us)),
-        _health(reader),
+        reader.rows(over_time.health_query(from_us)),
     )
     found = [
         {"id": row["question_id"], **{k: v for k, v in row.items() if k != "question_id"}} for row in entries
@@ -233,8 +229,8 @@ async def pipeline(request: Request, minutes: DayMinutes = 60) -> dict[str, Any]
     from_us, now_us = _span(minutes)
     rows, health, newest = await asyncio.gather(
         reader.rows(over_time.pipeline_query(from_us, minutes)),
-        _health(reader),
-        reader.rows("select max(window_end) window_end from top_k"),
+        reader.rows(over_time.health_query(from_us)),
+        reader.rows(over_time.newest_query(from_us)),
     )
     latest = [
         {
@@ -244,7 +240,6 @@ async def pipeline(request: Request, minutes: DayMinutes = 60) -> dict[str, Any]
             "age_s": round((now_us - over_time.instant_us(row["ts"])) / 1e6, 1),
         }
         for row in health
-        if over_time.instant_us(row["ts"]) >= from_us
     ]
     ends = [row for row in newest if row["window_end"]]
     return {

@@ -159,7 +159,6 @@ function shown({ measure, value }) {
   if (value === null) return "–";
   if (measure === "streams_running") return value ? T.insights.runs : T.insights.stands;
   if (measure.endsWith("_seconds")) return T.insights.duration(value);
-  if (measure.endsWith("_bytes")) return T.insights.megabytes(value);
   return number(Math.round(value));
 }
 

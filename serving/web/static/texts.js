@@ -291,8 +291,6 @@ export const T = {
     measures: {
       relay_lag_seconds: "Lag of a store behind play",
       outbox_entries: "Answers in the outbox",
-      valkey_memory_bytes: "Memory of a shard",
-      valkey_memory_most_bytes: "Memory that a shard may use",
       settlement_age_seconds: "Since boards were last settled",
       consumer_lag_records: "Records before a consumer",
       streams_running: "The streams job",
@@ -308,7 +306,6 @@ export const T = {
     // A span as people say it; a negative one does not occur.
     duration: (s) => (s === null || s === undefined ? "–" : s < 10 ? `${Math.round(s * 10) / 10} s` : s < 120 ? `${Math.round(s)} s`
       : s < 7200 ? `${Math.round(s / 60)} min` : s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} days`),
-    megabytes: (bytes) => `${number(Math.round(bytes / 1e6))} MB`,
   },
 };
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from contracts.periods import iso_ms
+from serving.insights.over_time import SHOWN
 from tests.serving.api_process import ApiProcess
 from tests.serving.insights.filled import (
     MINUTE_US,
@@ -94,6 +95,7 @@ def test_the_pipeline(told: Told) -> None:
     points = by_line[("relay_lag_seconds", "1/kafka")]
     assert 60 <= len(points) <= 127 and all(1.6 <= value <= 2.3 for _, value in points)
     latest = {(one["measure"], one["source"]): one["value"] for one in reply["latest"]}
+    assert {measure for measure, _ in {*by_line, *latest}} <= set(SHOWN)  # nothing of memory
     assert 1 == latest[("streams_running", "lakeboard-streams")]
     assert 31 == latest[("streams_watermark_age_seconds", "lakeboard-streams")]
 
