@@ -126,6 +126,7 @@ TITLES: dict[str, str] = {
     "unknown_zone": "This is not an IANA time zone",
     "period_not_ended": "The period has not ended",
     "system_missing": "A system that is needed does not answer",
+    "replica_behind": "This process' copy of the streams is too far behind",
     "overloaded": "Too much is waiting; try again shortly",
     "outbox_full": "The record takes no new answers until its relay has caught up",
     "memory_full": "A shard is at its memory limit",

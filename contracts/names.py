@@ -19,6 +19,10 @@ STREAMS_JOB = "lakeboard-streams"
 # The transactional id of what sends corrections, and its key in `outbox.positions`, beside the shards' numbers.
 CORRECTIONS_TRANSACTIONS = "relay-corrections"
 CORRECTIONS_POSITION = "corrections"
+# The transactional id of what merges sketches.
+SKETCHES_TRANSACTIONS = "relay-sketches"
+# Key of Postgres' `deployment`: the first offset of `sketches.v1` that the lake may not have.
+SKETCHES_IN_LAKE = "sketches_in_lake"
 COMPACTED = (TOPK, SKETCHES, POSITIONS)
 
 # Kafka headers of `answers.v1`: what travels beside the event's bytes.

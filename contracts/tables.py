@@ -97,6 +97,20 @@ _COLUMNS: dict[str, tuple[str, str]] = {
         "  reached_at_us BIGINT COMMENT 'floored to the second, UTC µs; null at 0 points'",
         "period, start",
     ),
+    "sketches": (
+        "  kind STRING COMMENT 'what is sketched (contracts/sketched.py)',\n"
+        "  level STRING COMMENT 'minute, hour or day',\n"
+        "  window_start TIMESTAMP COMMENT 'window_start_us as a timestamp, for partitions and pruning',\n"
+        "  window_start_us BIGINT COMMENT 'UTC µs',\n  window_end_us BIGINT COMMENT 'UTC µs, exclusive',\n"
+        "  answers BIGINT COMMENT 'counted answers of the window',\n"
+        "  late BIGINT COMMENT 'of them, those that came after it had closed',\n"
+        "  heaviest ARRAY<STRING> COMMENT 'the most missed keys of a Count-Min',\n"
+        "  parts ARRAY<BIGINT> COMMENT 'starts of the windows of the level below that are in, UTC µs',\n"
+        "  sketch BINARY COMMENT 'bytes of sketches/encoding.py',\n"
+        "  kafka_partition INT COMMENT 'partition of sketches.v1',\n"
+        "  kafka_offset BIGINT COMMENT 'offset in it; of a window written again the greatest counts'",
+        "level, months(window_start)",
+    ),
     "user_sessions": (
         "  month DATE COMMENT 'first day of the UTC month of its answers',\n"
         "  user_id STRING COMMENT 'the user',\n  user_no BIGINT COMMENT 'its number',\n"
@@ -124,6 +138,7 @@ TABLE_COMMENTS: dict[str, str] = {
     "user_months": "one row per (scope, zone, local month, user_no); sums of its user_days",
     "ranking_changes": "one row per (settlement, board, user) that was moved; what an adjustment changed",
     "rankings": "one row per (board, user) of a settled period; ranked, as last published",
+    "sketches": "one row per (kind, level, window) and version; the version of the greatest offset counts",
     "user_sessions": "one row per (session, user); sums of its answers in that game",
 }
 

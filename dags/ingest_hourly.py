@@ -11,8 +11,8 @@ dag = one_line_dag(
     Doc(
         title="Ingest answers",
         purpose="take every committed answer of the hour into the lake, so that ranges of today are fresh.",
-        inputs="topic `answers.v1`",
-        outputs="`answers`, `barriers`, `dead_letters`; the asset `lakeboard://answers`, if records came",
+        inputs="topics `answers.v1`, `sketches.v1`",
+        outputs="`answers`, `barriers`, `dead_letters`, `sketches`; the asset `lakeboard://answers`, if records came",
         runs="55 minutes past each hour",
         rerun="clear the task: what is in is not taken in twice. An hour without records is shown as skipped.",
         affected="readers of ranges and tags see the lake as of the last ingest, which each reply states; Kafka keeps "

@@ -47,6 +47,7 @@ ROOMS = (
     "serving.history.routes",
     "serving.insights.routes",
     "serving.insights.over_time_routes",
+    "serving.insights.approx_routes",
     "serving.web.routes",
 )
 # A client's frame holds one answer; a bigger one is an error of the client.

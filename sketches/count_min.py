@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import struct
 
+import numpy as np
 from datasketches import count_min_sketch
 
 from contracts.errors import BadInput
@@ -91,6 +92,22 @@ class CountMin:
         value = int(self._sketch.get_estimate(typed_key(kind, key)))
         bound = self.bound
         return Estimate(value, max(0, value - bound), value, bound, 1.0 - self.delta)
+
+    def counters(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """All counters, row after row; those of merged sketches are sums of these."""
+        data = bytes(self._sketch.serialize())
+        if len(data) == _EMPTY_BYTES:
+            return np.zeros(self._sketch.num_hashes * self._sketch.num_buckets)
+        return np.frombuffer(data, dtype="<f8", offset=_FULL_BYTES)
+
+    def positions(self, kind: str, key: str) -> tuple[int, ...]:
+        """Where `counters` has those of a key, one a row; the least of them is the estimate.
+
+        Found by counting the key alone, so that the library's hashing has no second copy here.
+        """
+        alone = CountMin.from_error(self.epsilon, self.delta, seed=self.seed)
+        alone.update(kind, key)
+        return tuple(int(at) for at in np.flatnonzero(alone.counters()))
 
     def _header(self) -> bytes:
         return _PARAMETERS.pack(

@@ -298,7 +298,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             bootstrap=args.kafka_bootstrap,
             checkpoint=checkpoint_of(args.warehouse),
         )
-        document = {"records": records, "seconds": round(time.monotonic() - begun, 1)}
+        # Here, because it imports from this module. In the same hour and the same Spark: else the relay would keep
+        # minutes for days that the lake has not got.
+        from spark_jobs.ingest_sketches import ingest_sketches
+
+        sketches = ingest_sketches(spark, postgres_url=postgres_url, bootstrap=args.kafka_bootstrap)
+        document = {"records": records, "sketches": sketches, "seconds": round(time.monotonic() - begun, 1)}
         return (0 if records else args.unchanged_exit), document
 
     return run_on_lake("ingest_answers", args, work)

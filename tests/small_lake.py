@@ -27,6 +27,7 @@ _TYPES = {
     "TIMESTAMP": pa.timestamp("us", tz="UTC"),
     "BINARY": pa.binary(),
     "ARRAY<STRING>": pa.list_(pa.string()),
+    "ARRAY<BIGINT>": pa.list_(pa.int64()),
 }
 _TYPES[ARCHIVED_ANSWERS] = pa.list_(pa.struct([(name, _TYPES[kind]) for name, kind in ARCHIVED_ANSWER]))
 

@@ -1,14 +1,12 @@
 """What this process holds of the streams: the newest windows' top 10s and sketches, replayed from the compacted topics.
 
-The Flink job is the master that builds; a replica only keeps the master's bytes and merges them for a question. One
-thread reads (from the start of the topics, read committed, no consumer group: every process wants everything), any
-thread asks. `serving.insights.routes` is the door.
+The Flink job is the master that builds and the relay merges; a replica only keeps their bytes and answers from them
+(serving/insights/sketch_store, approx). One thread reads (from the start of the topics, read committed, no consumer group: every
+process wants everything), any thread asks. `serving.insights.routes` and `approx_routes` are the doors.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import logging
 import threading
@@ -17,42 +15,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from contracts import names
-from contracts.errors import BadInput, LakeboardError, SystemMissing
+from contracts.errors import LakeboardError, Retryable, SystemMissing
 
 if TYPE_CHECKING:
-    from sketches.count_min import CountMin
+    from serving.insights.approx import Approx
+    from serving.insights.sketch_store import SketchStore
 
 LOG = logging.getLogger(__name__)
 TOPICS = (names.TOPK, names.SKETCHES, names.LATE)
 MINUTE_US = 60_000_000
-# Two hours of minutes, as the topic keeps them: 13 MB of Count-Min. A month of minutes would be 4.7 GB.
+# Two hours of minutes of top 10s.
 MAX_WINDOWS = 120
-# Late answers kept for widening bounds; beyond this the oldest minutes' counts are dropped with their windows.
-MAX_LATE = 100_000
 # Days of counts of skipped records: enough to see when it began.
 MAX_HEALTH_DAYS = 7
 RETRY_S = 2.0
+# A batch is folded under one lock, so that nobody sees half of what the relay wrote at once; a question waits as long.
+POLL_RECORDS = 200
 LAG_EVERY_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class RangeEstimate:
-    """How often one key occurred in [from_us, to_us), whole windows. truth >= lower at `confidence`; truth <= upper.
-
-    bound = ε · total + late: how far truth and value may lie apart. late = misses that came after their window closed
-    and are in no sketch, so the truth may exceed `value` by as many. windows = sketches merged.
-    """
-
-    value: int
-    lower: int
-    upper: int
-    bound: int
-    confidence: float
-    total: int
-    late: int
-    windows: int
-    from_us: int
-    to_us: int
+# Farther behind than this a replica does not answer: records of half an hour of minutes, or Kafka silent for so long.
+MOST_BEHIND = 500
+MOST_SILENT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,41 +50,17 @@ class Windows:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sketches: dict[int, CountMin] = {}
-        self._ends: dict[int, int] = {}
         self._top: dict[str, dict[int, dict[int, dict[str, Any]]]] = {"quizzes": {}, "users": {}}
-        self._late: dict[str, tuple[int, str]] = {}
         self._health: dict[int, dict[str, int]] = {}
         self.skipped = 0
 
-    def apply(self, topic: str, key: bytes | None, value: bytes | None) -> None:
-        """Fold one record in. A record that is not one of ours is counted in `skipped`, never raised."""
+    def apply(self, key: bytes | None, value: bytes | None) -> None:
+        """Fold one record of `topk.v1` in. One that is not ours is counted in `skipped`, never raised."""
         try:
-            if topic == names.LATE:
-                self._apply_late(json.loads(value or b""))
-            elif topic == names.SKETCHES:
-                self._apply_sketch(json.loads(key or b""), value)
-            elif topic == names.TOPK:
-                self._apply_top(json.loads(key or b""), value)
-        except (ValueError, KeyError, TypeError, binascii.Error, BadInput) as error:
+            self._apply_top(json.loads(key or b""), value)
+        except (ValueError, KeyError, TypeError) as error:
             self.skipped += 1
-            LOG.warning("window_record_skipped topic=%s error=%s", topic, type(error).__name__)
-
-    def _apply_sketch(self, key: dict[str, Any], value: bytes | None) -> None:
-        from sketches.count_min import CountMin  # the environment of profile `live` has no datasketches
-
-        if (key["kind"], key["level"]) != ("missed_questions", "minute"):
-            return
-        start = int(key["window_start_us"])
-        with self._lock:
-            if value is None:
-                self._sketches.pop(start, None)
-                return
-            row = json.loads(value)
-            self._sketches[start] = CountMin.from_bytes(base64.b64decode(row["sketch"], validate=True))
-            self._ends[start] = int(row["window_end_us"])
-            for old in sorted(self._sketches)[:-MAX_WINDOWS]:
-                del self._sketches[old], self._ends[old]
+            LOG.warning("window_record_skipped error=%s", type(error).__name__)
 
     def _apply_top(self, key: dict[str, Any], value: bytes | None) -> None:
         start, place = int(key["window_start_us"]), int(key["place"])
@@ -128,20 +86,6 @@ class Windows:
             for old in sorted(self._health)[:-MAX_HEALTH_DAYS]:
                 del self._health[old]
 
-    def _apply_late(self, row: dict[str, Any]) -> None:
-        if row["correct"] is not False:
-            return
-        with self._lock:
-            self._late[str(row["event_id"])] = (int(row["occurred_at_us"]), str(row["question_id"]))
-            while len(self._late) > MAX_LATE:
-                del self._late[next(iter(self._late))]
-
-    @property
-    def as_of_us(self) -> int | None:
-        """End of the newest window held, or None."""
-        with self._lock:
-            return max(self._ends.values(), default=None)
-
     def health(self) -> dict[int, dict[str, int]]:
         """Start of a UTC day (µs) → reason → records of `answers.v1` that the Flink job skipped; newest days only."""
         with self._lock:
@@ -158,46 +102,26 @@ class Windows:
                     found.append({"start_us": start, "end_us": int(rows[0]["window_end_us"]), "rows": rows})
             return found
 
-    def estimate(self, key: str, from_us: int, to_us: int) -> RangeEstimate | None:
-        """Missed answers of question `key` in the windows wholly inside [from_us, to_us), or None if none is held."""
-        from sketches.count_min import CountMin
-
-        with self._lock:
-            starts = [start for start in self._sketches if from_us <= start and self._ends[start] <= to_us]
-            if not starts:
-                return None
-            first, end = min(starts), max(self._ends[start] for start in starts)
-            sample = self._sketches[first]
-            merged = CountMin.from_error(sample.epsilon, sample.delta, seed=sample.seed)
-            for start in starts:
-                merged.merge(self._sketches[start])
-            # A late answer of any question may have been this one's neighbour in no sketch: only this one's count.
-            late = sum(1 for at, question in self._late.values() if first <= at < end and question == key)
-        found = merged.estimate("question", key)
-        return RangeEstimate(
-            found.value,
-            found.lower,
-            found.upper + late,
-            found.bound + late,
-            found.confidence,
-            merged.total,
-            late,
-            len(starts),
-            first,
-            end,
-        )
-
 
 class SketchReplica:
     """A thread that keeps `windows` up to date. `start`, then ask; `stop` ends the thread within about a second."""
 
     def __init__(self, bootstrap: str) -> None:
+        # Profile `live` has no datasketches.
+        from serving.insights.approx import Approx
+        from serving.insights.sketch_store import SketchStore
+
         self.windows = Windows()
+        self.sketches: SketchStore = SketchStore()
+        self.approx: Approx = Approx(self.sketches)
         self._bootstrap = bootstrap.split(",")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sketch-replica", daemon=True)
         self._records: int | None = None
         self._seen: float | None = None
+        # (topic, partition) → next offset: what was read once is not read again after an outage, which would bring
+        # older versions back for as long as the reading takes.
+        self._next: dict[tuple[str, int], int] = {}
 
     def start(self) -> None:
         self._thread.start()
@@ -212,6 +136,19 @@ class SketchReplica:
         seen = self._seen
         return Lag(self._records, None if seen is None else time.monotonic() - seen)
 
+    def check(self) -> None:
+        """Raises Retryable(replica_behind) where this process is too far behind to answer."""
+        lag = self.lag
+        if lag.records is None or lag.seen_s is None:
+            detail = "this process has not read the streams yet"
+        elif lag.records > MOST_BEHIND:
+            detail = f"this process is {lag.records} records behind the streams"
+        elif lag.seen_s > MOST_SILENT_S:
+            detail = f"this process last heard from Kafka {lag.seen_s:.0f} s ago"
+        else:
+            return
+        raise Retryable("replica_behind", detail, next_step="ask again shortly; ./lakeboard status: Kafka")
+
     def _run(self) -> None:
         from kafka.errors import KafkaError
 
@@ -223,7 +160,10 @@ class SketchReplica:
                 self._stopping.wait(RETRY_S)
 
     def _follow(self) -> None:
-        """Read from the start until stopped. Starting again is harmless: every record is an upsert."""
+        """Read from the start, or from where it was, until stopped.
+
+        There is no lag to tell before the ends that the topics had at first are reached: half of the sketches are none.
+        """
         from kafka import KafkaConsumer, TopicPartition
 
         consumer = KafkaConsumer(
@@ -241,16 +181,37 @@ class SketchReplica:
                     raise SystemMissing("system_missing", f"topic {topic} does not exist yet")
                 partitions += [TopicPartition(topic, number) for number in numbers]
             consumer.assign(partitions)
-            consumer.seek_to_beginning(*partitions)
-            checked = 0.0
+            ends = consumer.end_offsets(partitions)
+            for part in partitions:
+                known = self._next.get((part.topic, part.partition))
+                if known is None or known > ends[part]:
+                    consumer.seek_to_beginning(part)
+                else:
+                    consumer.seek(part, known)
+            goal, checked = ends, 0.0
             while not self._stopping.is_set():
-                for records in consumer.poll(timeout_ms=500).values():
-                    for record in records:
-                        self.windows.apply(record.topic, record.key, record.value)
+                polled = consumer.poll(timeout_ms=500, max_records=POLL_RECORDS)
+                for records in polled.values():
+                    self._fold(records)
                 if time.monotonic() - checked > LAG_EVERY_S:
                     checked = time.monotonic()
                     ends = consumer.end_offsets(partitions)  # raises when Kafka is away
-                    self._records = sum(max(0, ends[part] - consumer.position(part)) for part in partitions)
+                    positions = {part: consumer.position(part) for part in partitions}
+                    self._next = {(part.topic, part.partition): at for part, at in positions.items()}
+                    if self._records is None and any(positions[part] < goal[part] for part in partitions):
+                        continue
+                    self._records = sum(max(0, ends[part] - positions[part]) for part in partitions)
                     self._seen = time.monotonic()
         finally:
             consumer.close()
+
+    def _fold(self, records: list[Any]) -> None:
+        """Records of one partition, in order."""
+        with self.sketches.lock:
+            for record in records:
+                if record.topic == names.TOPK:
+                    self.windows.apply(record.key, record.value)
+                elif record.topic == names.SKETCHES:
+                    self.sketches.apply(record.key, record.value, record.offset)
+                else:
+                    self.sketches.apply_late(record.value, record.offset)

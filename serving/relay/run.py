@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import logging
 import os
@@ -155,6 +156,19 @@ def _questdb(settings: Settings, stopping: threading.Event) -> list[threading.Th
     return [threading.Thread(target=to_questdb.run, args=arguments, name="questdb", daemon=True)]
 
 
+def _sketches(
+    settings: Settings, stopping: threading.Event, ready: Callable[[], bool]
+) -> list[threading.Thread]:
+    """The loop that merges sketches and lets old ones go, where Kafka and the library of sketches are there."""
+    if not settings.kafka_bootstrap or importlib.util.find_spec("datasketches") is None:
+        return []
+    from serving.relay.sketch_loop import SketchLoop
+    from serving.relay.to_questdb import GROUP
+
+    group = GROUP if settings.questdb_http_url else None
+    return [SketchLoop(settings.postgres_url, settings.kafka_bootstrap, group, stopping, ready)]
+
+
 async def _seal(settings: Settings, loops: list[RelayLoop], stopping: threading.Event) -> None:
     """Seal quiet sessions of the shards that this process leads."""
     shards = Shards(settings.shards)
@@ -214,7 +228,7 @@ def run(
         for loop in loops
         if settings.kafka_bootstrap
     ]
-    others = _questdb(settings, stopping)
+    others = _questdb(settings, stopping) + _sketches(settings, stopping, upgraded.is_set)
     if settings.kafka_bootstrap:
         others.append(
             CorrectionsLoop(settings.postgres_url, settings.kafka_bootstrap, stopping, upgraded.is_set, after)

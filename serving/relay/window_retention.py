@@ -1,10 +1,9 @@
-"""How long the streams' compacted topics keep a window: tombstones for what is older (CONTRACTS E4).
+"""How long `topk.v1` keeps a window: tombstones for what is older. Sketches are serving/relay/sketch_levels' work.
 
-Minutes of `sketches.v1` are kept 2 hours, hours 2 days, days 400 days, so that a replica loads a bounded number of
-sketches. Windows of `topk.v1` are small and kept 2 days. Nothing is deleted that QuestDB has not taken: a tombstone
-needs an offset below the one that `to_questdb` has committed. The topic's cleaner removes the bytes some time later.
+Windows are small and kept 2 days. Nothing is deleted that QuestDB has not taken: a tombstone needs an offset below the
+one that `to_questdb` has committed. The topic's cleaner removes the bytes some time later.
 
-`expired` decides; `sweep` reads both topics once and writes the tombstones. Deleting twice, or from two processes,
+`expired` decides; `sweep` reads the topic once and writes the tombstones. Deleting twice, or from two processes,
 changes nothing. A window that the job writes again is deleted by the next sweep.
 """
 
@@ -20,10 +19,10 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 
 from contracts import names
-from contracts.sketched import HOUR_US, KEEP_US
+from contracts.sketched import HOUR_US
 
 LOG = logging.getLogger(__name__)
-TOPICS = (names.SKETCHES, names.TOPK)
+TOPICS = (names.TOPK,)
 # A QuestDB that is made anew can be filled from the topic for as long.
 KEEP_TOP_US = 48 * HOUR_US
 # Counts of skipped records, one row a day and reason.
@@ -45,27 +44,23 @@ class Seen:
     gone: bool
 
 
-def keep_us(topic: str, key: bytes) -> tuple[int, int] | None:
+def keep_us(key: bytes) -> tuple[int, int] | None:
     """(start of the key's window, how long to keep it from there), None for a key that is not ours."""
     try:
         parsed = json.loads(key)
         start = int(parsed["window_start_us"])
-        if topic == names.SKETCHES:
-            return start, KEEP_US[parsed["level"]]
         return start, KEEP_HEALTH_US if parsed["kind"] == "health" else KEEP_TOP_US
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def expired(
-    topic: str, seen: dict[bytes, Seen], written: dict[int, int], now_us: int
-) -> Iterable[tuple[int, bytes]]:
-    """(partition, key) of what is to be deleted: there, older than its level is kept, and below `written`.
+def expired(seen: dict[bytes, Seen], written: dict[int, int], now_us: int) -> Iterable[tuple[int, bytes]]:
+    """(partition, key) of what is to be deleted: there, older than it is kept, and below `written`.
 
     written: partition → the first offset that QuestDB may not have.
     """
     for key, record in seen.items():
-        kept = keep_us(topic, key)
+        kept = keep_us(key)
         if kept is None or record.gone or record.offset >= written.get(record.partition, 0):
             continue
         start, keep = kept
@@ -93,7 +88,7 @@ def _read(consumer: KafkaConsumer, topic: str, deadline: float) -> dict[bytes, S
 def sweep(bootstrap: str, group: str, now_us: int) -> int:
     """Delete what has expired at `now_us`; number of tombstones written. Raises a Kafka error when Kafka is away.
 
-    group: the consumer group that writes to QuestDB. Cost: one read of both topics, about a second.
+    group: the consumer group that writes to QuestDB. Cost: one read of the topic, about a second.
     """
     servers, deadline = bootstrap.split(","), time.monotonic() + MOST_S
     consumer = KafkaConsumer(
@@ -110,7 +105,7 @@ def sweep(bootstrap: str, group: str, now_us: int) -> int:
             seen = _read(consumer, topic, deadline)
             numbers = {record.partition for record in seen.values()}
             written = {number: consumer.committed(TopicPartition(topic, number)) or 0 for number in numbers}
-            for partition, key in expired(topic, seen, written, now_us):
+            for partition, key in expired(seen, written, now_us):
                 if count < MOST_TOMBSTONES:
                     producer.send(topic, key=key, value=None, partition=partition)
                     count += 1

@@ -159,3 +159,18 @@ def test_minutes_merged_level_by_level_equal_the_days_counters(minutes: list[lis
     for hour in reversed(hours):
         day.merge(hour)
     assert built([row for minute in minutes for row in minute]).to_bytes() == day.to_bytes()
+
+
+@pytest.mark.property
+@settings(max_examples=40, deadline=None)
+@given(ROWS, ROWS)
+def test_sums_of_counters_at_a_keys_positions_are_the_merged_estimate(
+    some: list[tuple[str, int]], more: list[tuple[str, int]]
+) -> None:
+    one, other = built(some), built(more)
+    sums = one.counters() + other.counters()
+    positions = {key: one.positions("question", key) for key, _ in [*some, *more, ("absent", 0)]}
+    one.merge(other)
+    for key, at in positions.items():
+        assert len(at) == 3
+        assert one.estimate("question", key).value == min(sums[list(at)])

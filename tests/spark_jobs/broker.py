@@ -25,7 +25,7 @@ class Broker:
     def empty_topics(self) -> None:
         """Delete the topics and make them again."""
         admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
-        emptied = [names.ANSWERS, names.DEAD_LETTERS, names.CORRECTIONS]
+        emptied = [names.ANSWERS, names.DEAD_LETTERS, names.CORRECTIONS, names.SKETCHES]
         admin.delete_topics(emptied)
         for _ in range(100):
             if not set(emptied) & set(admin.list_topics()):
