@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from fastapi import Path as PathParameter
 from starlette.concurrency import run_in_threadpool
 
 from contracts.errors import BadInput, LakeboardError, SystemMissing
@@ -25,7 +24,6 @@ from serving.insights.routes import HOUR_US, REPLICA_EXAMPLE, iso, replica_of, r
 from serving.leaderboards import settled_boards
 
 router = APIRouter(prefix="/v1/approx", tags=["insights"])
-Subject = Literal["question", "quiz", "type", "word"]
 From = Annotated[datetime | None, Query(alias="from", description="default: an hour before `to`")]
 To = Annotated[datetime | None, Query(description="exclusive; default: now")]
 # A dashboard shows a handful; the sketch holds some hundreds.
@@ -144,22 +142,6 @@ async def _from_lake(request: Request, kind: str, missing: Sequence[tuple[str, i
     return found
 
 
-def _key(subject: Subject, text: str) -> str:
-    """The key that a subject counts under. Raises BadInput(invalid_id)."""
-    if subject == "word":
-        slug = word_tag(text).removeprefix(WORD_TAG)
-        if slug:
-            return slug
-    elif subject == "question":
-        quiz, separator, question = text.partition("/")
-        if separator and valid_id(quiz) and valid_id(question):
-            return text
-        raise BadInput("invalid_id", f"question {text[:80]!r} must be QUIZ/QUESTION")
-    elif valid_id(text):
-        return text
-    raise BadInput("invalid_id", f"{subject} {text[:80]!r} is not an id")
-
-
 _KINDS = {
     "question": ("missed_questions", "heavy_questions"),
     "quiz": ("missed_quizzes", "heavy_quizzes"),
@@ -169,21 +151,45 @@ _KINDS = {
 
 
 @router.get(
-    "/misses/{subject}/{id:path}",
-    summary="How often a word, question, quiz or type of question was missed",
+    "/misses/question/{quiz_id}/{question_id}",
+    summary="How often a question was missed",
+    responses=_documented(_MISSES_EXAMPLE),
+)
+async def misses_of_question(
+    request: Request, quiz_id: str, question_id: str, from_: From = None, to: To = None
+) -> dict[str, Any]:
+    """As of other subjects; quizzes number their own questions, so its id in the reply is QUIZ/QUESTION."""
+    if not (valid_id(quiz_id) and valid_id(question_id)):
+        raise BadInput("invalid_id", f"{quiz_id[:80]!r}, {question_id[:80]!r} are not ids")
+    return await _misses(request, "question", f"{quiz_id}/{question_id}", from_, to)
+
+
+@router.get(
+    "/misses/{subject}/{id}",
+    summary="How often a word, a quiz or a type of question was missed",
     responses=_documented(_MISSES_EXAMPLE),
 )
 async def misses(
     request: Request,
-    subject: Subject,
-    id: Annotated[
-        str, PathParameter(min_length=1, max_length=160, description="a question is QUIZ/QUESTION")
-    ],
+    subject: Literal["quiz", "type", "word"],
+    id: str,
     from_: From = None,
     to: To = None,
 ) -> dict[str, Any]:
     """truth <= upper always; lower <= truth at the confidence. bound = ε · total, and late answers not yet counted."""
-    key = _key(subject, id)
+    if subject == "word":
+        key = word_tag(id).removeprefix(WORD_TAG)
+        valid = bool(key)
+    else:
+        key, valid = id, valid_id(id)
+    if not valid:
+        raise BadInput("invalid_id", f"{subject} {id[:80]!r} is not an id")
+    return await _misses(request, subject, key, from_, to)
+
+
+async def _misses(
+    request: Request, subject: str, key: str, from_: datetime | None, to: datetime | None
+) -> dict[str, Any]:
     found = await _range(request, _KINDS[subject][0], from_, to)
     counted = found.replica.approx.count(found.chosen, key, found.more)
     one = counted.estimate

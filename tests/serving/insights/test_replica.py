@@ -207,6 +207,7 @@ def test_openapi_has_examples_with_the_fields_of_the_replies() -> None:
     paths = one.get("/openapi.json").json()["paths"]
     for path, asked in {
         "/v1/approx/misses/{subject}/{id}": "/v1/approx/misses/word/run",
+        "/v1/approx/misses/question/{quiz_id}/{question_id}": "/v1/approx/misses/question/z1/7",
         "/v1/approx/heaviest/{subject}": "/v1/approx/heaviest/word",
         "/v1/approx/participants": "/v1/approx/participants",
         "/v1/approx/elapsed_ms": "/v1/approx/elapsed_ms",
@@ -233,7 +234,8 @@ def test_routes_refuse_with_a_code() -> None:
         "participants?from=2026-01-02&to=2026-01-01": "invalid_field",
         "participants?from=2026-01-01T00:00:01Z&to=2026-01-01T00:00:59Z": "invalid_field",
         "participants?from=1900-01-01&to=2026-01-01": "range_too_large",
-        "misses/question/7": "invalid_id",
+        "misses/question/7": "invalid_field",
+        "misses/question/a%20b/7": "invalid_id",
         "misses/quiz/a%20b": "invalid_id",
         "misses/word/%20": "invalid_id",
         "misses/user/u1": "invalid_field",
