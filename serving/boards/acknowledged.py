@@ -61,10 +61,15 @@ def refusal_of(error: Exception) -> Retryable | None:
     return None
 
 
+def wait_commands(address: ShardAddress) -> list[tuple[Any, ...]]:
+    """What ends a pipeline (not a transaction, in which WAIT does not wait): the mark and the wait for the replicas."""
+    return [("PUBLISH", names.replication_mark(), ""), ("WAIT", address.wait_replicas, address.wait_ms)]
+
+
 def add_wait(pipe: Any, address: ShardAddress) -> None:
-    """Ends a pipeline (not a transaction, in which WAIT does not wait) with the wait for the replicas."""
-    pipe.publish(names.replication_mark(), "")
-    pipe.execute_command("WAIT", address.wait_replicas, address.wait_ms)
+    """The same for a pipeline of redis-py."""
+    for command in wait_commands(address):
+        pipe.execute_command(*command)
 
 
 def check_wait(address: ShardAddress, replies: Sequence[Any]) -> None:

@@ -57,6 +57,13 @@ def _sentinel_options(retry: Any) -> dict[str, Any]:
     }
 
 
+def sentinel_of(address: ShardAddress) -> redis.asyncio.sentinel.Sentinel:
+    """Who to ask for a shard's primary; not connected yet."""
+    return redis.asyncio.sentinel.Sentinel(
+        _hosts(address), sentinel_kwargs=_sentinel_options(redis.asyncio.retry.Retry)
+    )
+
+
 def client_of(
     address: ShardAddress,
     *,
@@ -82,9 +89,7 @@ def client_of(
         kind = redis.asyncio.ConnectionPool if wait_s is None else redis.asyncio.BlockingConnectionPool
         return redis.asyncio.Redis.from_pool(kind.from_url(address.url, **options))
     kinds = redis.asyncio.sentinel.SentinelConnectionPool if wait_s is None else _WaitingSentinelPool
-    sentinel = redis.asyncio.sentinel.Sentinel(
-        _hosts(address), sentinel_kwargs=_sentinel_options(redis.asyncio.retry.Retry)
-    )
+    sentinel = sentinel_of(address)
     made = sentinel.replica_for if replica else sentinel.master_for
     return made(address.primary, connection_pool_class=kinds, **_login(address), **options)
 

@@ -6,9 +6,12 @@ Reading boards is `serving/boards/boards.py`; the relay's side of the outbox is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,15 @@ from contracts.identity import HashRing
 from contracts.settings import OUTBOX_MOST_ENTRIES, ShardAddress
 from serving.boards.acknowledged import ScriptRunner
 from serving.boards.clients import address_of, client_of, close_client
+from serving.boards.recorder import Recorder
 
 _HERE = Path(__file__).parent
 COUNTED = "counted"
 REPEAT = "repeat"
 OUTBOX_FULL = "outbox_full"
 LIVE, IMPORT, LATE = "live", "import", "late"
+# Scripts in flight a shard: the second runs while the first one's append is synced.
+IN_FLIGHT = 2
 # Roles whose sockets a session counts.
 ROLES_PRESENT = ("host", "player")
 
@@ -43,6 +49,8 @@ class AnswerToRecord:
     mode: live, import, or late (a sealed session, checked by the caller: outbox entry alone). epoch: the session's
     epoch it was scored under, "" unless live. boards: (Redis key, ticks) of each board. rank_board: the key among
     them whose total and rank the reply carries, or "". detail: what a report of the session tells of it (`detail_of`), or "".
+    handler: who records it and tells its own sockets of it; other handlers with a socket of the session are told by the
+    script. None: nobody is told.
     """
 
     session_id: str
@@ -58,6 +66,13 @@ class AnswerToRecord:
     epoch: str = ""
     rank_board: str = ""
     detail: str = ""
+    handler: str | None = None
+
+    @property
+    def run(self) -> tuple[Any, ...]:
+        """What an answer has in common with those of its run, as the script takes it."""
+        boards = tuple([key for key, _ in self.boards])
+        return self.mode, self.session_id, self.quiz_id, self.epoch, self.rank_board, self.handler, boards
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,40 +112,54 @@ def arguments_of(
 ) -> tuple[list[str], list[Any]]:
     """KEYS and ARGV of record_answers.lua for a batch."""
     keys = _Keys([names.outbox(), names.outbox_seq(), names.idle_sessions()])
-    argv: list[Any] = [len(batch), outbox_entries]
-    for a in batch:
-        argv += (
-            a.mode,
-            keys.of(names.session(a.session_id)),
-            keys.of(names.session_answers(a.session_id)),
-            names.duplicate_field(a.question_id, a.user_id),
-            a.session_id,
-            a.quiz_id,
-            a.question_id,
-            a.epoch,
-            a.user_id,
-            a.points,
-            a.occurred_at_us,
-            int(a.correct),
-            a.event,
-            ANSWER_TYPE,
-            a.detail,
-            keys.of(a.rank_board) if a.rank_board else 0,
-            len(a.boards),
-        )
-        for key, ticks in a.boards:
-            argv += (keys.of(key), ticks)
+    argv: list[Any] = [0, outbox_entries]
+    for run, answers in groupby(batch, key=attrgetter("run")):
+        argv[0] += 1
+        those = list(answers)
+        argv += _run_arguments(run, keys)
+        argv.append(len(those))
+        for a in those:
+            argv += (
+                names.duplicate_field(a.question_id, a.user_id),
+                a.question_id,
+                a.user_id,
+                a.points,
+                a.occurred_at_us,
+                int(a.correct),
+                a.event,
+                a.detail,
+            )
+            argv += [ticks for _, ticks in a.boards]
     return keys.keys, argv
 
 
-def _outcome(reply: Sequence[Any]) -> Outcome:
-    status, points, occurred, seq, correct, packed, rank = reply
+def _run_arguments(run: tuple[Any, ...], keys: _Keys) -> list[Any]:
+    mode, session_id, quiz_id, epoch, rank_board, handler, boards = run
+    return [
+        mode,
+        keys.of(names.session(session_id)),
+        keys.of(names.session_answers(session_id)),
+        session_id,
+        quiz_id,
+        epoch,
+        ANSWER_TYPE,
+        keys.of(rank_board) if rank_board else 0,
+        keys.of(names.session_handlers(session_id)) if handler is not None else 0,
+        names.channel(session_id) if handler is not None else "",
+        handler or "",
+        len(boards),
+        *(keys.of(board) for board in boards),
+    ]
+
+
+def _outcome(reply: bytes) -> Outcome:
+    status, points, occurred, seq, correct, packed, rank = reply.decode().split("|")
     return Outcome(
-        status.decode(),
+        status,
         int(points),
         int(occurred),
         int(seq),
-        correct == b"1",
+        correct == "1",
         int(packed) if packed else None,
         int(rank) or None,
     )
@@ -161,6 +190,8 @@ class Shards:
         self._scripts = [
             ScriptRunner(client, one) for client, one in zip(self.clients, self.addresses, strict=True)
         ]
+        script = script_text("record_answers")
+        self.recorders = [Recorder(one, script, IN_FLIGHT) for one in self.addresses]
         self.ring = HashRing(len(shards))
 
     def __len__(self) -> int:
@@ -171,6 +202,8 @@ class Shards:
         return self.ring.shard_of(quiz_id)
 
     async def close(self) -> None:
+        for recorder in self.recorders:
+            recorder.close()
         for client in self.clients:
             await close_client(client)
 
@@ -178,10 +211,38 @@ class Shards:
         """Run one of this room's scripts; its reply, once it is acknowledged."""
         return await self._scripts[shard].run(script_text(name), keys, argv)
 
-    async def record(self, shard: int, batch: Sequence[AnswerToRecord]) -> list[Outcome]:
-        """Record a batch that belongs to one shard; outcomes in the batch's order. A repeat is harmless."""
+    def send_batch(
+        self,
+        shard: int,
+        batch: Sequence[AnswerToRecord],
+        slot: int,
+        done: Callable[[list[Outcome] | Exception], None],
+    ) -> None:
+        """Records a batch that belongs to one shard; `done` gets the outcomes in the batch's order. A repeat is harmless.
+
+        slot: below IN_FLIGHT; batches in flight at the same time have different ones.
+        """
+
+        def answered(replies: list[Any] | Exception) -> None:
+            done(replies if isinstance(replies, Exception) else [_outcome(reply) for reply in replies])
+
         keys, argv = arguments_of(batch, self.addresses[shard].outbox_entries)
-        return [_outcome(reply) for reply in await self.call(shard, "record_answers", keys, argv)]
+        self.recorders[shard].send(slot, keys, argv, answered)
+
+    async def record(self, shard: int, batch: Sequence[AnswerToRecord]) -> list[Outcome]:
+        """The same for a caller that waits."""
+        found: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+
+        def done(outcomes: list[Outcome] | Exception) -> None:
+            if found.done():
+                return
+            if isinstance(outcomes, Exception):
+                found.set_exception(outcomes)
+            else:
+                found.set_result(outcomes)
+
+        self.send_batch(shard, batch, 0, done)
+        return await found
 
     async def create_session(self, shard: int, session_id: str, fields: Mapping[str, Any]) -> str:
         """Create a session's hash: created, or there."""

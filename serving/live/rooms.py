@@ -285,6 +285,8 @@ class Rooms:
         self.answering = answering
         self.presence = presence
         self.gate = ConnectGate()
+        answering.tell = self._told
+        answering.handler = presence.registry.id
         self.reads = [session_reads(client) for client in connections.texts]
         self.rooms: dict[str, Room] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -322,6 +324,12 @@ class Rooms:
             del self.rooms[session_id]
             room.closed = True
             self._tasks.pop(session_id).cancel()
+
+    def _told(self, session_id: str) -> None:
+        """This process has recorded an answer; other handlers hear of it from the script."""
+        room = self.rooms.get(session_id)
+        if room is not None:
+            room.tell("answers")
 
     async def drain(self) -> None:
         """Closes every socket, spread over some seconds; clients come back through another handler."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,9 +12,8 @@ from redis.exceptions import RedisError
 from starlette.websockets import WebSocketDisconnect
 
 from contracts.errors import BadInput, LakeboardError, SystemMissing
-from serving.access.limits import MESSAGES, LimitReached, Limits
 from serving.access.tokens import PLAYER, Identity, read_seat
-from serving.boards.acknowledged import refusal_of
+from serving.live.inbox import Inbox, put
 from serving.live.messages import (
     CLOSE_AWAY,
     CLOSE_DRAINING,
@@ -24,16 +22,7 @@ from serving.live.messages import (
     CLOSE_UNAUTHENTICATED,
     CLOSE_UNKNOWN_SESSION,
     PROTOCOL,
-    Finished,
-    NextMessage,
-    Out,
-    PingMessage,
-    Pong,
-    Request,
-    Result,
-    Shown,
     Welcome,
-    decode,
     encode,
     error_message,
 )
@@ -41,16 +30,13 @@ from serving.live.pacer import Pacer
 from serving.live.presence import Presence
 from serving.live.registry import Registry
 from serving.live.rooms import Rooms
-from serving.live.wire import EXTENSION, Receiver, text_frame
+from serving.live.wire import EXTENSION, Receiver
 from serving.metrics import SOCKETS
 from serving.sessions import judging
-from serving.sessions.session import Player, Session
-from serving.sessions.store import now_us
+from serving.sessions.session import Session
 
 LOG = logging.getLogger(__name__)
 router = APIRouter()
-# How long a socket that sends too much is not read.
-FLOOD_PAUSE_S = 1.0
 
 
 @asynccontextmanager
@@ -122,9 +108,11 @@ async def live(socket: WebSocket, token: str = "", epoch: int | None = None, seq
         receiver.end(CLOSE_DRAINING, "draining")
     try:
         await state.presence.enter(session_id, identity.role, identity.user_id)
-        _put(receiver, await _welcome(state, identity, session))
+        put(receiver, await _welcome(state, identity, session))
         await room.greet(receiver, epoch, seq)
-        await _receive(socket, receiver, identity)
+        inbox = Inbox(state, receiver, identity)
+        receiver.protocol.take = inbox.take
+        await _receive(socket, inbox)
     except WebSocketDisconnect:
         pass
     except (RedisError, OSError, LakeboardError) as error:
@@ -135,10 +123,6 @@ async def live(socket: WebSocket, token: str = "", epoch: int | None = None, seq
         state.registry.sockets -= 1
         state.rooms.leave(session_id, receiver)
         await state.presence.leave(session_id, identity.role, identity.user_id)
-
-
-def _put(receiver: Receiver, message: Out) -> None:
-    receiver.put(text_frame(encode(message)))
 
 
 async def _welcome(state: Any, identity: Identity, session: Session) -> Welcome:
@@ -162,42 +146,10 @@ async def _welcome(state: Any, identity: Identity, session: Session) -> Welcome:
     )
 
 
-async def _receive(socket: WebSocket, receiver: Receiver, identity: Identity) -> None:
-    """Reads frames until the socket closes. One answer is under way at a time, so results keep their order."""
-    limits: Limits = socket.app.state.limits
-    while not receiver.ended:
+async def _receive(socket: WebSocket, inbox: Inbox) -> None:
+    """Returns when the socket closes. What came before the inbox was there goes into it first, in order."""
+    while True:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             return
-        frame, ref = message.get("text") or message.get("bytes") or "", ""
-        try:
-            limits.count_user(MESSAGES, identity.user_id)  # first: what cannot be read is a message too
-            request = decode(frame)
-            ref = request.ref
-            _put(receiver, await _reply(socket.app.state, request, identity))
-        except LimitReached as error:
-            # Told, then not read for a while: what a flood sends on stays with its sender.
-            _put(receiver, error_message(error, ref))
-            await asyncio.sleep(FLOOD_PAUSE_S)
-        except LakeboardError as error:
-            _put(receiver, error_message(error, ref))
-        except (RedisError, OSError) as error:
-            # The shard is away, or may not write: the same message may be sent again, and a client does.
-            away = refusal_of(error) or SystemMissing("system_missing", "Valkey does not answer")
-            _put(receiver, error_message(away, ref))
-
-
-async def _reply(state: Any, request: Request, identity: Identity) -> Out:
-    """What one message is answered with. Raises LakeboardError."""
-    if isinstance(request, PingMessage):
-        return Pong(now_us=now_us(), ref=request.ref)
-    if identity.role != PLAYER:
-        raise BadInput("forbidden", f"role {identity.role} may not answer", status=403)
-    player = Player(identity.user_id, identity.user_no)
-    reply: Shown | Finished | Result
-    if isinstance(request, NextMessage):
-        reply = await state.answering.next_question(identity.session_id, player)
-    else:
-        reply = await state.answering.submit(identity.session_id, player, request.question_id, request.choice)
-    reply.ref = request.ref
-    return reply
+        inbox.take(message.get("text") or message.get("bytes") or "")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
+from collections.abc import Callable
 from functools import partial
-
-from redis.exceptions import RedisError
 
 from contracts import names
 from contracts.errors import BadInput, LakeboardError, Retryable, SystemMissing
 from contracts.events import AnswerEvent
 from contracts.ranking import unpack
 from serving.boards.session_boards import removed_ahead
-from serving.boards.shards import Outcome
+from serving.boards.shards import COUNTED, REPEAT, AnswerToRecord, Outcome
 from serving.live import phases
 from serving.live.messages import Finished, Result, Shown
 from serving.metrics import ACK, ANSWERS, NEGATIVE_ELAPSED
@@ -23,14 +20,11 @@ from serving.sessions import challenge, judging
 from serving.sessions.session import CHALLENGE, Player, Question, Session
 from serving.sessions.store import SessionStore, now_us
 
-LOG = logging.getLogger(__name__)
 # A session moves every few seconds: an answer that is stale three times in a row has another cause.
 STALE_TRIES = 3
 # A shard that restarts answers within seconds; a player who waits longer should be told.
 SEND_TRIES = 6
 SEND_PAUSE_S = 0.25
-# An answer tells its session's receivers at most this often; the push loop sends at most 4 states a second anyway.
-PUBLISH_EVERY_S = 0.05
 CACHED_SESSIONS = 10_000
 _CODES = {
     "ended": "session_ended",
@@ -41,6 +35,8 @@ _CODES = {
 }
 State = tuple[Session, dict[str, Question]]
 """A session and its questions, in order."""
+Done = Callable[[Result | None], None]
+_COUNTED = {status: ANSWERS.labels(status) for status in (COUNTED, REPEAT)}
 
 
 class Answering:
@@ -54,8 +50,9 @@ class Answering:
         # When the read of a held state began (UTC µs), and the read under way with its begin.
         self._read_at_us: dict[str, int] = {}
         self._reading: dict[str, tuple[int, asyncio.Task[State]]] = {}
-        self._published: dict[str, float] = {}
-        self._publishing: set[asyncio.Task[None]] = set()
+        # Who tells this process' own sockets that a session has changed (its rooms), and by what name other handlers know it.
+        self.tell: Callable[[str], None] = lambda session_id: None
+        self.handler = ""
 
     async def state(self, session_id: str, fresh: bool = False, since_us: int | None = None) -> State:
         """The session and its questions, from memory unless `fresh`; the questions never change.
@@ -99,23 +96,68 @@ class Answering:
             self._read_at_us[session.session_id] = began_us
         return session, questions
 
-    async def submit(self, session_id: str, player: Player, question_id: str, choice: str) -> Result:
+    def begin(
+        self, session_id: str, player: Player, question_id: str, choice: str, received: int, done: Done
+    ) -> bool:
+        """The short way of `submit`, without a task: for what is plain on the state held here. False: it is not, go by `submit`.
+
+        done: called once, later: with the result, or None where it has turned out not to be plain (a state that is out of
+        date, a shard that is away, a removed player among those before): then `submit` goes on with the same `received`.
+        Raises LakeboardError with nothing written.
+        """
+        known = self._states.get(session_id)
+        if known is None or known[0].mode == CHALLENGE or question_id not in known[1]:
+            return False
+        session, questions = known
+        try:
+            event = judging.answer_event(session, questions[question_id], player, choice, received)
+        except BadInput:
+            return False  # what is held here may be old: only a fresh state may refuse
+        if received < session.shown_at_us and not session.resumed_at_us:
+            NEGATIVE_ELAPSED.inc()
+        answer = self._to_record(event, str(session.epoch))
+
+        def recorded(outcomes: list[Outcome] | Exception) -> None:
+            outcome = None if isinstance(outcomes, Exception) else outcomes[0]
+            now = self._states.get(session_id)
+            if outcome is None or not outcome.kept or outcome.rank is None or now is None or now[0].removed:
+                done(None)
+                return
+            _COUNTED[outcome.status].inc()
+            ACK.observe((now_us() - received) / 1e6)
+            if outcome.status == COUNTED:
+                self.tell(session_id)
+            done(_result(question_id, outcome, outcome.total_packed, outcome.rank))
+
+        try:
+            self.batcher.put([answer], recorded)
+        except LakeboardError as error:
+            ANSWERS.labels(error.code).inc()
+            raise
+        return True
+
+    async def submit(
+        self, session_id: str, player: Player, question_id: str, choice: str, received: int | None = None
+    ) -> Result:
         """Records an answer and returns its result after the shard has synced it. A repeat gets the first result.
 
+        received: UTC µs; now, if it is not said.
         Raises BadInput (unknown_session, unknown_question, question_closed, session_ended, session_paused,
         player_removed, invalid_field …) with nothing written, and Retryable when a shard does not answer: the caller
         may send it again unchanged.
         """
-        received, began = now_us(), time.perf_counter()
+        if received is None:
+            received = now_us()
         try:
             outcome = await self._decide_and_record(session_id, player, question_id, choice, received)
         except LakeboardError as error:
             ANSWERS.labels(error.code).inc()
             raise
         ANSWERS.labels(outcome.status).inc()
-        ACK.observe(time.perf_counter() - began)
-        self._tell(session_id)
-        return await self._result(session_id, question_id, player.user_id, outcome)
+        ACK.observe((now_us() - received) / 1e6)
+        if outcome.status == COUNTED:
+            self.tell(session_id)
+        return await self._told(session_id, question_id, player.user_id, outcome)
 
     async def last_result(self, session_id: str, question_id: str, user_id: str) -> Result | None:
         """The result of an answer already counted, for a player who comes back; None if none is acknowledged."""
@@ -123,7 +165,7 @@ class Answering:
             outcome = await self._first_outcome(session_id, question_id, user_id)
         except SystemMissing:  # a replica lacks it; sent again, it gets its result once it is kept
             return None
-        return None if outcome is None else await self._result(session_id, question_id, user_id, outcome)
+        return None if outcome is None else await self._told(session_id, question_id, user_id, outcome)
 
     async def next_question(self, session_id: str, player: Player) -> Shown | Finished:
         """In a challenge: the player's next question, or the one still open, its clock running on; or `finished`.
@@ -210,8 +252,11 @@ class Answering:
             NEGATIVE_ELAPSED.inc()
         return event
 
+    def _to_record(self, event: AnswerEvent, epoch: str) -> AnswerToRecord:
+        return to_record(event, self.boards_since_us, epoch=epoch, with_rank=True, handler=self.handler)
+
     async def _record(self, event: AnswerEvent, epoch: str) -> Outcome:
-        answer = to_record(event, self.boards_since_us, epoch=epoch, with_rank=True)
+        answer = self._to_record(event, epoch)
         for attempt in range(SEND_TRIES):
             try:
                 return (await self.batcher.record([answer]))[0]
@@ -225,7 +270,7 @@ class Answering:
         kept = await self.store.kept_answer(session_id, question_id, user_id)
         return None if kept is None else Outcome("repeat", *kept)
 
-    async def _result(self, session_id: str, question_id: str, user_id: str, outcome: Outcome) -> Result:
+    async def _told(self, session_id: str, question_id: str, user_id: str, outcome: Outcome) -> Result:
         """The outcome with total and rank, as the session's board shows them (without removed players)."""
         session, _ = await self.state(session_id)
         packed, rank = outcome.total_packed, outcome.rank
@@ -237,32 +282,15 @@ class Answering:
         if packed is not None and rank is not None and session.removed:
             client = await self.store.client_of(session_id)
             rank -= await removed_ahead(client, session_id, session.removed, packed, user_id)
-        return Result(
-            question_id=question_id,
-            points=outcome.points,
-            correct=outcome.correct,
-            total=outcome.points if packed is None else unpack(packed)[0],
-            rank=rank,
-            repeat=outcome.status == "repeat",
-        )
+        return _result(question_id, outcome, packed, rank)
 
-    def _tell(self, session_id: str) -> None:
-        """Publishes the session's change once for all answers of the same moment."""
-        if session_id in self._published:
-            return
-        self._published[session_id] = time.monotonic()
-        task = asyncio.create_task(self._publish(session_id))
-        self._publishing.add(task)
-        task.add_done_callback(self._publishing.discard)
 
-    async def _publish(self, session_id: str) -> None:
-        try:
-            await asyncio.sleep(PUBLISH_EVERY_S)
-            self._published.pop(session_id, None)
-            client = await self.store.client_of(session_id)
-            await client.publish(names.channel(session_id), "answers")
-        except (RedisError, LakeboardError) as error:
-            # Rooms look by themselves every few seconds: the push comes later, and is not lost.
-            LOG.warning("change_not_told session=%s error=%s", session_id, error)
-        finally:
-            self._published.pop(session_id, None)
+def _result(question_id: str, outcome: Outcome, packed: int | None, rank: int | None) -> Result:
+    return Result(
+        question_id=question_id,
+        points=outcome.points,
+        correct=outcome.correct,
+        total=outcome.points if packed is None else unpack(packed)[0],
+        rank=rank,
+        repeat=outcome.status == REPEAT,
+    )
