@@ -125,8 +125,10 @@ class Connections:
 
     async def close(self) -> None:
         """Closes every client."""
+        self.boards.close()
         await self.shards.close()
         if self.replicas is not None:
+            self.replicas.close()
             await self.replicas.shards.close()
         for client in self.texts:
             await close_client(client)

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from contracts.identity import user_shard
 from contracts.ranking import unpack
+from serving.boards.line import Line
 from serving.boards.shards import Shards, script_text
 from serving.boards.ticks import Ticks
 
@@ -78,7 +79,12 @@ class Boards:
     def __init__(self, shards: Shards) -> None:
         self.shards = shards
         text = script_text("read_page")
-        self._pages = [Ticks(client, text) for client in shards.clients]
+        self._pages = [Ticks(Line(one, replica=shards.replicas), text) for one in shards.addresses]
+
+    def close(self) -> None:
+        """Closes what pages are read over; the shards' clients are their owner's."""
+        for page in self._pages:
+            page.close()
 
     def _homes(self, quiz_id: str | None) -> list[Redis]:
         return (

@@ -1,4 +1,4 @@
-"""One connection to a shard's primary for calls that come all the time: packed in C, sent at once, answered by a callback.
+"""One connection to a shard for calls that come all the time: packed in C, sent at once, answered by a callback.
 
 A call of redis-py's asyncio client costs about 150 µs of processor time (pool, locks, time-outs, tasks); answers and board
 reads are made of nothing else. Here a call is one write and one callback. Everything rare stays with redis-py.
@@ -11,6 +11,7 @@ sentinels who is primary now. Nothing is sent twice by itself.
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -56,9 +57,10 @@ class _Call:
 class Line(asyncio.Protocol):
     """A connection. Connects with the first call; used in one event loop."""
 
-    def __init__(self, address: ShardAddress, *, text: bool = False) -> None:
-        """text: replies are str instead of bytes."""
+    def __init__(self, address: ShardAddress, *, text: bool = False, replica: bool = False) -> None:
+        """text: replies are str instead of bytes. replica: to one of them, to read from; the primary where none is there."""
         self._address = address
+        self._replica = replica
         self._options: dict[str, Any] = {"encoding": "utf-8"} if text else {}
         self._calls: deque[_Call] = deque()
         self._transport: asyncio.Transport | None = None
@@ -121,7 +123,8 @@ class Line(asyncio.Protocol):
         if self._address.sentinels:
             sentinel = sentinel_of(self._address)
             try:
-                host, port = await sentinel.discover_master(self._address.primary)
+                places = await sentinel.discover_slaves(self._address.primary) if self._replica else []
+                host, port = random.choice(places or [await sentinel.discover_master(self._address.primary)])
             finally:
                 for one in sentinel.sentinels:
                     await one.aclose()

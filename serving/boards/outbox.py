@@ -6,16 +6,20 @@ Nothing here decides; the scripts' first comments and `serving/relay/relay.py` s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
 from contracts import names
+from contracts.events import AnswerEvent
 from contracts.settings import ShardAddress
 from serving.boards.acknowledged import ALLOW_OOM, add_wait
 from serving.boards.clients import address_of, blocking_client_of, close_blocking_client
 from serving.boards.shards import script_text
+from serving.event_bytes import decode
 
 # What the relay writes is allowed at the memory limit: without it the outbox is never trimmed.
 # Renew only one's own lease; expiry in ms.
@@ -44,6 +48,13 @@ class Entry:
     type: str
     event: bytes
     mode: str
+    _read: list[AnswerEvent] = field(default_factory=list, repr=False, compare=False)
+
+    def answer(self) -> AnswerEvent:
+        """The answer in an entry of that type, read once for all sinks. Raises BadInput(bad_event)."""
+        if not self._read:
+            self._read.append(decode(self.event))
+        return self._read[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +75,13 @@ class Fullness:
     memory_most: int
 
 
-@dataclass(frozen=True, slots=True)
-class Addition:
-    """One answer's share in one global board."""
+class Addition(NamedTuple):
+    """One answer's share in the global boards of its instant: `ticks` has one number for each of `boards`."""
 
-    board: str
+    boards: tuple[str, ...]
     user_id: str
     points: int
-    ticks: int
+    ticks: tuple[int, ...]
 
 
 def _last_id(stream: Any) -> int:
@@ -193,11 +203,16 @@ class Outbox:
         """Apply a batch if the position is `start`: (applied, position now, points that overflowed)."""
         keys = [names.global_position(source)]
         index: dict[str, int] = {}
-        argv: list[Any] = [start, end, len(additions)]
-        for a in additions:
-            if a.board not in index:
-                keys.append(a.board)
-                index[a.board] = len(keys)
-            argv += (index[a.board], a.user_id, a.points, a.ticks)
+        argv: list[Any] = [start, end, 0]
+        for boards, run in groupby(additions, key=itemgetter(0)):
+            for board in boards:
+                if board not in index:
+                    keys.append(board)
+                    index[board] = len(keys)
+            argv[2] += 1
+            those = list(run)
+            argv += (len(boards), *(index[board] for board in boards), len(those))
+            for _, user_id, points, ticks in those:
+                argv += (user_id, points, *ticks)
         status, position, overflows = self._apply(keys=keys, args=argv)
         return status == b"applied", int(position), int(overflows)

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio import Redis
-
 from contracts import names
+from contracts.settings import ShardAddress
 from serving.boards.boards import Place
+from serving.boards.line import Line
 from serving.boards.shards import script_text
 from serving.boards.ticks import Ticks
 
@@ -37,15 +37,20 @@ def shown_places(rows: Sequence[tuple[str, str]], removed: frozenset[str], k: in
     return tuple(Place(rank, user, packed) for rank, (user, packed) in enumerate(kept, 1))
 
 
-def session_reads(client: Redis) -> Ticks:
-    """The reads of one shard's sessions: those of many sessions in one tick go together. client: a text client."""
-    return Ticks(client, script_text("read_session"))
+def session_reads(address: ShardAddress) -> Ticks:
+    """The reads of one shard's sessions: those of many sessions in one tick go together."""
+    return Ticks(Line(address, text=True), script_text("read_session"))
+
+
+def answer_reads(address: ShardAddress) -> Ticks:
+    """The reads of one shard's kept answers, each told only if the replicas have it. The wait holds its line: no other's."""
+    return Ticks(Line(address, text=True), confirmed=address)
 
 
 async def read_session(reads: Ticks, session_id: str, k: int) -> SessionReading:
     """Reads a session from its shard; `fields` is empty if the shard does not know it."""
     rows = k + _SPARE_ROWS
-    keys = [names.session(session_id), names.session_removed(session_id), names.session_board(session_id)]
+    keys = _keys(session_id)
     while True:
         fields, gone, top, count = await reads.call(keys, rows)
         removed = frozenset(gone)
@@ -54,6 +59,16 @@ async def read_session(reads: Ticks, session_id: str, k: int) -> SessionReading:
             shown = shown_places(list(batched_pairs(top)), removed, k)
             return SessionReading(dict(batched_pairs(fields)), removed, shown, max(count - len(removed), 0))
         rows = k + len(removed)
+
+
+async def read_state(reads: Ticks, session_id: str) -> tuple[dict[str, str], list[str]]:
+    """A session's hash and its removed players; empty if the shard does not know it."""
+    fields, removed, _, _ = await reads.call(_keys(session_id), 1)
+    return dict(batched_pairs(fields)), removed
+
+
+def _keys(session_id: str) -> list[str]:
+    return [names.session(session_id), names.session_removed(session_id), names.session_board(session_id)]
 
 
 def batched_pairs(flat: Sequence[str]) -> Iterator[tuple[str, str]]:

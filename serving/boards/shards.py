@@ -182,6 +182,7 @@ class Shards:
 
     def __init__(self, shards: Sequence[str | ShardAddress], *, replicas: bool = False) -> None:
         """replicas: clients of the replicas, for reading alone."""
+        self.replicas = replicas
         self.addresses = [address_of(shard) for shard in shards]
         # Workers send batches and readers share the rest; at the bound a caller fails, so it is far above what runs.
         self.clients: list[Redis] = [

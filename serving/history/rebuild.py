@@ -29,7 +29,7 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColum
 from sqlalchemy.exc import SQLAlchemyError
 
 from contracts.errors import BrokenContract, LakeboardError, SystemMissing
-from contracts.events import ANSWER_TYPE, decode
+from contracts.events import ANSWER_TYPE
 from contracts.settings import Settings, from_mapping
 from serving.boards.outbox import Entry, Outbox
 from serving.history.archive import archived_months_now, check_readable
@@ -130,7 +130,7 @@ def _insert_named(
     sql: psycopg.Connection, shard: int, entries: Sequence[Entry], runs: Callable[[str], bool]
 ) -> int:
     """Users, quizzes and sessions that answers name and Postgres lacks; how many."""
-    events = [decode(one.event) for one in entries if one.type == ANSWER_TYPE]
+    events = [one.answer() for one in entries if one.type == ANSWER_TYPE]
     if not events:
         return 0
     users = {event.user_id: event for event in events}

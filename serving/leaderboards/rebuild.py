@@ -31,7 +31,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from contracts import names
 from contracts.errors import BrokenContract, LakeboardError, Retryable, SystemMissing
-from contracts.events import ANSWER_TYPE, AnswerEvent, decode
+from contracts.events import ANSWER_TYPE, AnswerEvent
 from contracts.periods import first_day, midnight_us, parse_day
 from contracts.ranking import POINTS_MAX, pack
 from contracts.settings import Settings, ShardAddress, from_mapping
@@ -166,7 +166,7 @@ class ShardRebuild:
             self.seq = entry.seq
             if entry.type != ANSWER_TYPE:
                 continue
-            event = decode(entry.event)
+            event = entry.answer()
             points = self.points_of(event)
             if points is None:
                 continue
@@ -240,8 +240,9 @@ class GlobalRebuild:
                 parts = additions_of(entries, self.since_us, len(self.totals), self.points_of)
                 for target, additions in enumerate(parts):
                     for a in additions:
-                        self.totals[target].add(a.board, a.user_id, a.points, a.ticks)
-                        touched[target].setdefault(a.board, set()).add(a.user_id)
+                        for board, ticks in zip(a.boards, a.ticks, strict=True):
+                            self.totals[target].add(board, a.user_id, a.points, ticks)
+                            touched[target].setdefault(board, set()).add(a.user_id)
                 self.advance(len(entries))
             self.positions[source] = end
         return touched

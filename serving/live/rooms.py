@@ -19,7 +19,7 @@ import redis.exceptions
 
 from contracts import names
 from contracts.errors import BadInput, LakeboardError
-from serving.boards.session_boards import SessionReading, read_session, session_reads
+from serving.boards.session_boards import SessionReading, read_session
 from serving.boards.ticks import Ticks
 from serving.connections import Connections
 from serving.ending import end_tasks
@@ -287,7 +287,7 @@ class Rooms:
         self.gate = ConnectGate()
         answering.tell = self._told
         answering.handler = presence.registry.id
-        self.reads = [session_reads(client) for client in connections.texts]
+        self.reads = answering.store.reads
         self.rooms: dict[str, Room] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._listeners: list[asyncio.Task[None]] = []

@@ -88,6 +88,8 @@ class ShardRelay:
         self._trimmed = 0
         self._trim_at = 0.0
         self._boards_since_us: int | None = None
+        # (position, the entries after it) of this step: history and global boards mostly stand at the same one.
+        self._read: tuple[int, list[Entry]] | None = None
 
     def close(self) -> None:
         """Give the lease back and close."""
@@ -127,7 +129,7 @@ class ShardRelay:
         self.progress.leading = look is not None and self._looked
         if look is None or not look.replicated:
             return False
-        last = look.last_seq
+        last, self._read = look.last_seq, None
         self._after("lease")
         moved = self._try_history(last)
         self._after("history")
@@ -185,12 +187,15 @@ class ShardRelay:
         count = min(BATCH_ENTRIES, last - position)
         if count <= 0:
             return []
+        if self._read is not None and self._read[0] == position:
+            return self._read[1]
         entries = [entry for entry in self._outbox.read_after(position, count) if entry.seq <= last]
         for expected, entry in enumerate(entries, position + 1):
             if entry.seq != expected:
                 raise BrokenContract(
                     "sequence_gap", f"shard {self.shard}: seq {expected} is not in the outbox"
                 )
+        self._read = position, entries
         return entries
 
     def _to_history(self, last: int) -> bool:

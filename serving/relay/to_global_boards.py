@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from contracts.boards import Board, Scope, boards_of, kept_in_redis
-from contracts.events import ANSWER_TYPE, AnswerEvent, decode
+from contracts.events import ANSWER_TYPE, AnswerEvent
 from contracts.identity import user_shard
 from contracts.ranking import ticks_of
 from serving.boards.outbox import Addition, Entry, Outbox
@@ -21,6 +22,24 @@ _DAY_US = 86_400_000_000
 @lru_cache(maxsize=16_384)
 def _boards_of_day(day_number: int) -> tuple[Board, ...]:
     return tuple(boards_of(Scope("global"), day_number * _DAY_US, "UTC"))
+
+
+class _Kept(NamedTuple):
+    """The boards of a day that Redis keeps: their keys, and (anchor, tick; µs) of each."""
+
+    keys: tuple[str, ...]
+    clocks: tuple[tuple[int, int], ...]
+
+
+@lru_cache(maxsize=16_384)
+def _kept_of_day(day_number: int, boards_since_us: int) -> _Kept:
+    kept = [board for board in _boards_of_day(day_number) if kept_in_redis(board, boards_since_us)]
+    return _Kept(
+        tuple(board.key for board in kept), tuple((board.anchor_us, board.tick_us) for board in kept)
+    )
+
+
+_user_shard = lru_cache(maxsize=65_536)(user_shard)
 
 
 def additions_of(
@@ -37,15 +56,16 @@ def additions_of(
     for entry in entries:
         if entry.type != ANSWER_TYPE or entry.mode == "late":
             continue
-        event = decode(entry.event)
+        event = entry.answer()
         points = points_of(event)
         if points is None:
             continue
-        target = by_shard[user_shard(event.user_id, shards)]
-        for board in _boards_of_day(event.occurred_at_us // _DAY_US):
-            if kept_in_redis(board, boards_since_us):
-                ticks = ticks_of(event.occurred_at_us, board.anchor_us, board.tick_us)
-                target.append(Addition(board.key, event.user_id, points, ticks))
+        at = event.occurred_at_us
+        boards = _kept_of_day(at // _DAY_US, boards_since_us)
+        ticks = tuple([ticks_of(at, anchor_us, tick_us) for anchor_us, tick_us in boards.clocks])
+        by_shard[_user_shard(event.user_id, shards)].append(
+            Addition(boards.keys, event.user_id, points, ticks)
+        )
     return by_shard
 
 
@@ -58,7 +78,7 @@ def decided_without_postgres(entries: Sequence[Entry], boards_since_us: int) -> 
     certain: list[Entry] = []
     for entry in entries:
         if entry.type == ANSWER_TYPE and entry.mode != "late":
-            day = decode(entry.event).occurred_at_us // _DAY_US
+            day = entry.answer().occurred_at_us // _DAY_US
             if not all(kept_in_redis(board, boards_since_us) for board in _boards_of_day(day)):
                 break
         certain.append(entry)

@@ -14,13 +14,16 @@ import psycopg
 
 from contracts import names
 from contracts.errors import BrokenContract
-from contracts.events import ANSWER_FIELDS, ANSWER_TYPE, decode, decode_barrier
+from contracts.events import ANSWER_FIELDS, ANSWER_TYPE, decode_barrier
 from contracts.periods import from_instant_us, next_start
 from serving.boards.outbox import Entry
+from serving.event_bytes import values
 
 SINK = "history"
 _ANSWER_COLUMNS = tuple(f.name for f in ANSWER_FIELDS if f.name != "event_id")
 COLUMNS = ("shard", "seq", "type", "event_id", "occurred_at", "mode", "event", *_ANSWER_COLUMNS)
+_TAGS = _ANSWER_COLUMNS.index("skill_tags")
+assert ANSWER_FIELDS[0].name == "event_id"
 _PARTITION_LOCK = 0x70617274
 
 
@@ -39,18 +42,19 @@ def row_of(shard: int, entry: Entry) -> tuple[Any, ...]:
             entry.event,
         )
         return (*head, *(None for _ in _ANSWER_COLUMNS))
-    event = decode(entry.event)
-    head = (
+    event = entry.answer()
+    ident, *rest = values(event)
+    rest[_TAGS] = list(event.skill_tags)  # an array; a tuple would be a row
+    return (
         shard,
         entry.seq,
         entry.type,
-        event.event_id,
+        ident,
         from_instant_us(event.occurred_at_us),
         entry.mode,
         entry.event,
+        *rest,
     )
-    values = (getattr(event, name) for name in _ANSWER_COLUMNS)
-    return (*head, *(list(value) if isinstance(value, tuple) else value for value in values))
 
 
 class History:

@@ -18,7 +18,7 @@ from kafka.errors import KafkaError
 
 from contracts import names
 from contracts.errors import SystemMissing
-from contracts.events import ANSWER_TYPE, decode
+from contracts.events import ANSWER_TYPE
 from contracts.identity import answers_partition
 from serving.boards.outbox import Entry
 
@@ -37,7 +37,7 @@ def partition_of(entry: Entry) -> tuple[int, bytes | None]:
     """(partition, key) of an entry: an answer goes by its user, a barrier to partition 0."""
     if entry.type != ANSWER_TYPE:
         return 0, None
-    user_id = decode(entry.event).user_id
+    user_id = entry.answer().user_id
     return answers_partition(user_id), user_id.encode()
 
 

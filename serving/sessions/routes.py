@@ -101,6 +101,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.answering = Answering(app.state.sessions, batcher, since)
     yield
     await batcher.stop()
+    app.state.sessions.close()
 
 
 def own(identity: Identity, session_id: str) -> None:

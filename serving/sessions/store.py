@@ -17,6 +17,7 @@ from contracts import names
 from contracts.errors import BadInput
 from contracts.identity import valid_id
 from serving.boards.acknowledged import ScriptRunner
+from serving.boards.session_boards import answer_reads, read_state, session_reads
 from serving.connections import Connections
 from serving.sessions import pacing
 from serving.sessions.challenge import Place
@@ -51,6 +52,9 @@ class SessionStore:
     def __init__(self, connections: Connections) -> None:
         self.connections = connections
 
+        # Reads that all players of a process ask for at once.
+        self.reads = [session_reads(address) for address in connections.settings.shards]
+        self.kept = [answer_reads(address) for address in connections.settings.shards]
         texts = (
             (_HERE / f"{name}.lua").read_text(encoding="utf-8")
             for name in ("move_session", "look_again", "show_question")
@@ -60,6 +64,11 @@ class SessionStore:
             ScriptRunner(client, address)
             for client, address in zip(connections.texts, connections.settings.shards, strict=True)
         ]
+
+    def close(self) -> None:
+        """Closes the lines that are its own."""
+        for ticks in (*self.reads, *self.kept):
+            ticks.close()
 
     async def shard_of(self, session_id: str) -> int:
         """The shard that holds a session.
@@ -97,11 +106,7 @@ class SessionStore:
 
     async def load(self, session_id: str) -> Session:
         """The session as it is now, its removed players with it. Raises BadInput(unknown_session, 404)."""
-        client = await self.client_of(session_id)
-        async with client.pipeline(transaction=True) as pipe:
-            pipe.hgetall(names.session(session_id))
-            pipe.smembers(names.session_removed(session_id))
-            fields, removed = await pipe.execute()
+        fields, removed = await read_state(self.reads[await self.shard_of(session_id)], session_id)
         if not fields:
             raise unknown_session(session_id)
         return Session.from_hash(session_id, fields, removed)
@@ -189,7 +194,7 @@ class SessionStore:
         self, session_id: str, question_id: str, user_id: str
     ) -> tuple[int, int, int, bool] | None:
         """(points, occurred_at_us, seq, correct) of a counted answer, or None. Raises SystemMissing if a replica lacks it."""
-        kept = await self.scripts[await self.shard_of(session_id)].command(
+        kept = await self.kept[await self.shard_of(session_id)].command(
             "HGET", names.session_answers(session_id), names.duplicate_field(question_id, user_id)
         )
         if kept is None:
