@@ -1,7 +1,8 @@
-"""Boards are held back while many sockets connect: a handshake is then worth more than a fourth board a second.
+"""When boards wait: while many sockets connect, and while the process has more to do than it can.
 
-Pushing to all who are in while thousands come in made the ramp of 10,000 sockets take 99 s instead of 14 s (measured on
-two cores). Pure but for the clock, which callers pass.
+A handshake is then worth more than a fourth board a second, and so is an answer: one that is read late is refused, while a
+board that is not sent is replaced by the next. Pushing to all who are in while thousands come in made the ramp of 10,000
+sockets take 99 s instead of 14 s (measured on two cores). Pure but for the clock, which callers pass.
 """
 
 from __future__ import annotations
@@ -46,3 +47,31 @@ class ConnectGate:
             self._last_count = self._count if passed < 2 * WINDOW_S else 0
             self._count = 0
             self._window_at = now_s
+
+
+# DESIGN 3: four states a second are as fast as people read; more only costs sends.
+BOARD_EVERY_S = 0.25
+# A process that is level with its work runs what is due within this; a garbage collection or a neighbour takes as long.
+CALM_S = 0.03
+# Boards a session of a process that is not: of 100 ms behind one a second, of 200 ms and more one in two seconds.
+STRETCH = 10.0
+BOARD_AT_LEAST_EVERY_S = 2.0
+LOOK_EVERY_S = 0.1
+# The weight of a new look: a second's worth of them decides, one stall does not.
+_NEWEST = 0.15
+
+
+class Pace:
+    """How often boards go out, by how late the event loop runs what is due."""
+
+    def __init__(self) -> None:
+        self.behind_s = 0.0
+
+    def looked(self, late_s: float) -> None:
+        """A look, LOOK_EVERY_S after the last, was late by so much."""
+        self.behind_s += _NEWEST * (max(late_s, 0.0) - self.behind_s)
+
+    @property
+    def board_every_s(self) -> float:
+        """The least time between two boards of a session."""
+        return min(BOARD_EVERY_S + STRETCH * max(self.behind_s - CALM_S, 0.0), BOARD_AT_LEAST_EVERY_S)

@@ -23,7 +23,7 @@ from serving.boards.session_boards import SessionReading, read_session
 from serving.boards.ticks import Ticks
 from serving.connections import Connections
 from serving.ending import end_tasks
-from serving.live.holding import ConnectGate
+from serving.live.holding import BOARD_EVERY_S, LOOK_EVERY_S, ConnectGate, Pace
 from serving.live.messages import (
     CLOSE_DRAINING,
     CLOSE_REMOVED,
@@ -42,8 +42,6 @@ from serving.sessions.session import Session
 from serving.sessions.store import now_us, unknown_session
 
 LOG = logging.getLogger(__name__)
-# DESIGN 3: four states a second are as fast as people read; more only costs sends.
-BOARD_EVERY_S = 0.25
 BOARD_ROWS = 10
 # While thousands connect, a reading greets newcomers for this long; phases are read as they come in any case.
 CROWD_READ_S = 1.0
@@ -68,18 +66,22 @@ class Room:
         answering: Answering,
         presence: Presence,
         gate: ConnectGate,
+        pace: Pace,
         reads: Sequence[Ticks],
     ) -> None:
-        """reads: of each shard's sessions, shared by all rooms of the process."""
+        """gate, pace and reads (of each shard's sessions) are shared by all rooms of the process."""
         self.session_id = session_id
         self.answering = answering
         self.presence = presence
         self.gate = gate
+        self.pace = pace
         self.reads = reads
         self.receivers: set[Receiver] = set()
         self.wake = asyncio.Event()
         self.urgent = False
         self.closed = False
+        # Something has changed, and the loop knows: more of the same need not wake it.
+        self._changed = False
         self._count_connected = True
         self._connected = 0
         self._epoch: int | None = None
@@ -95,7 +97,9 @@ class Room:
         """Something was published: state, answers, joined or presence."""
         self.urgent = self.urgent or kind == "state"
         self._count_connected = self._count_connected or kind == "presence"
-        self.wake.set()
+        if self.urgent or not self._changed:
+            self._changed = True
+            self.wake.set()
 
     async def greet(self, receiver: Receiver, epoch: int | None, seq: int | None) -> None:
         """Gives a new receiver the phase and the board as they are now, without what it says it has seen.
@@ -126,10 +130,11 @@ class Room:
         await self.presence.sync(self.session_id)
         if not self.urgent and self.gate.held(time.monotonic()):
             HELD.inc()
+            self._changed = False
             self.wake.clear()
             return BOARD_EVERY_S
         # Before the read: what is told while it runs is looked at afterwards.
-        self.urgent = False
+        self.urgent = self._changed = False
         self.wake.clear()
         await self._read()
         assert self._last is not None
@@ -147,7 +152,7 @@ class Room:
         if _shown(board) == _shown(self._pushed):
             return ROOM_IDLE_S
         now = time.monotonic()
-        if (wait_s := self._board_at + BOARD_EVERY_S - now) > 0:
+        if (wait_s := self._board_at + self.pace.board_every_s - now) > 0:
             return wait_s
         if self.gate.held(now):  # it was read for the sake of a phase
             HELD.inc()
@@ -177,7 +182,7 @@ class Room:
                     timer.cancel()
                 self.wake.clear()
                 # An ordinary change: the board's turn comes when the last push is 250 ms old, urgent ones at once.
-                due = min(due, max(time.monotonic(), self._board_at + BOARD_EVERY_S))
+                due = min(due, max(time.monotonic(), self._board_at + self.pace.board_every_s))
             try:
                 wait_s = await self.push()
             except (redis.exceptions.RedisError, LakeboardError, OSError) as error:
@@ -285,6 +290,7 @@ class Rooms:
         self.answering = answering
         self.presence = presence
         self.gate = ConnectGate()
+        self.pace = Pace()
         answering.tell = self._told
         answering.handler = presence.registry.id
         self.reads = answering.store.reads
@@ -297,6 +303,7 @@ class Rooms:
         self._listeners = [
             asyncio.create_task(self._listen(shard)) for shard in range(len(self.connections.texts))
         ]
+        self._listeners.append(asyncio.create_task(self._look()))
 
     async def stop(self) -> None:
         """Ends listeners and rooms."""
@@ -308,7 +315,7 @@ class Rooms:
         room = self.rooms.get(session_id)
         if room is None:
             room = self.rooms[session_id] = Room(
-                session_id, self.answering, self.presence, self.gate, self.reads
+                session_id, self.answering, self.presence, self.gate, self.pace, self.reads
             )
             self._tasks[session_id] = asyncio.create_task(room.run())
         room.receivers.add(receiver)
@@ -338,6 +345,12 @@ class Rooms:
         for receiver in receivers:
             receiver.end(CLOSE_DRAINING, "draining")
             await asyncio.sleep(DRAIN_OVER_S / len(receivers))
+
+    async def _look(self) -> None:
+        while True:
+            due = time.monotonic() + LOOK_EVERY_S
+            await asyncio.sleep(LOOK_EVERY_S)
+            self.pace.looked(time.monotonic() - due)
 
     async def _listen(self, shard: int) -> None:
         pause = RECONNECT_S[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 
 from contracts import names
 from contracts.errors import BadInput, LakeboardError, Retryable, SystemMissing
@@ -215,8 +216,9 @@ class Answering:
             try:
                 event = await self._event(session, questions, player, question_id, choice, received)
             except BadInput:
-                # What is held here may be old: only a fresh state may refuse, and never a repeat.
-                if attempt == 0:
+                # What is held here may be old: only a fresh state may refuse, and never a repeat. But questions never
+                # come again: one that was passed by then is closed in any newer state.
+                if attempt == 0 and not _passed(session, questions, question_id):
                     since_us = received
                     continue
                 first = await self._first_outcome(session_id, question_id, player.user_id)
@@ -283,6 +285,13 @@ class Answering:
             client = await self.store.client_of(session_id)
             rank -= await removed_ahead(client, session_id, session.removed, packed, user_id)
         return _result(question_id, outcome, packed, rank)
+
+
+def _passed(session: Session, questions: dict[str, Question], question_id: str) -> bool:
+    """Whether a hosted session is beyond a question, and so for good."""
+    if session.mode == CHALLENGE or session.question_index < 1:
+        return False
+    return question_id in islice(questions, session.question_index)
 
 
 def _result(question_id: str, outcome: Outcome, packed: int | None, rank: int | None) -> Result:

@@ -29,6 +29,8 @@ _HERE = Path(__file__).parent
 MAX_PLAYERS = 10_000
 # Sessions whose shard one process remembers: about 20 MB; beyond, the oldest is looked for again.
 REMEMBERED_SESSIONS = 100_000
+# Sessions whose questions one process remembers: about 100 MB of quizzes of 24 questions; beyond, the oldest's are read again.
+REMEMBERED_QUESTIONS = 5_000
 _JOIN_ERRORS = {
     "ended": ("session_ended", 409, "has ended"),
     "locked": ("session_locked", 409, "is locked by its host"),
@@ -51,6 +53,7 @@ class SessionStore:
 
     def __init__(self, connections: Connections) -> None:
         self.connections = connections
+        self._questions: dict[str, list[Question]] = {}
 
         # Reads that all players of a process ask for at once.
         self.reads = [session_reads(address) for address in connections.settings.shards]
@@ -112,10 +115,18 @@ class SessionStore:
         return Session.from_hash(session_id, fields, removed)
 
     async def questions(self, session_id: str) -> list[Question]:
-        """The session's own copy of its quiz, in order."""
+        """The session's own copy of its quiz, in order; it never changes, so it is read once."""
+        known = self._questions.get(session_id)
+        if known is not None:
+            return known
         fields = await (await self.client_of(session_id)).hgetall(names.session_questions(session_id))
         order = json.loads(fields.get(ORDER_FIELD, "[]"))
-        return [Question.from_json(fields[question_id]) for question_id in order]
+        found = [Question.from_json(fields[question_id]) for question_id in order]
+        if found:
+            if len(self._questions) >= REMEMBERED_QUESTIONS:
+                self._questions.pop(next(iter(self._questions)))
+            self._questions[session_id] = found
+        return found
 
     async def players(self, session_id: str) -> dict[str, str]:
         """user_id → name of everyone who joined."""
