@@ -30,7 +30,10 @@ from serving.boards.clients import COMMAND_WAIT_S, sentinel_of
 
 # How often a line with calls under way looks whether the oldest has waited too long.
 LOOK_EVERY_S = 1.0
-CONNECT_WAIT_S = 5.0
+CONNECT_WAIT_S = 2.0
+# How long a call that could not be sent yet waits for a connection: longer than a server takes to start again.
+UNSENT_WAIT_S = 3.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 
 Done = Callable[[list[Any] | Exception], None]
 """Called once with a call's replies (an error reply is among them as an exception), or with why there are none."""
@@ -39,6 +42,10 @@ Done = Callable[[list[Any] | Exception], None]
 def error_of(text: str) -> Exception:
     """redis-py's exception for a server's error reply."""
     return cast(Exception, DefaultParser.parse_error(text))
+
+
+def _cannot_connect(address: ShardAddress, error: Exception) -> RedisConnectionError:
+    return RedisConnectionError(f"cannot connect to {address.primary or 'the shard'}: {error!r}")
 
 
 class _Call:
@@ -105,14 +112,22 @@ class Line(asyncio.Protocol):
         self._break(RedisConnectionError("closed by this side"))
 
     async def _connect(self) -> None:
+        """Connects for what waits. What was not sent yet may wait: a server that restarts is back within moments."""
+        pause_s = _FIRST_PAUSE_S
         try:
-            async with asyncio.timeout(CONNECT_WAIT_S):
-                await self._open()
-        except (RedisError, OSError, TimeoutError) as error:
-            self._connecting = None
-            self._break(
-                RedisConnectionError(f"cannot connect to {self._address.primary or 'the shard'}: {error!r}")
-            )
+            while True:
+                try:
+                    async with asyncio.timeout(CONNECT_WAIT_S):
+                        await self._open()
+                    break
+                except (RedisError, OSError, TimeoutError) as error:
+                    now = asyncio.get_running_loop().time()
+                    if not self._calls or now - self._calls[0].since > UNSENT_WAIT_S:
+                        self._connecting = None
+                        self._break(_cannot_connect(self._address, error))
+                        return
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         except BaseException:
             self._connecting = None
             raise

@@ -25,8 +25,8 @@ EXTENSION = "lakeboard.live"
 Take = Callable[[bytes], None]
 _ZERO_MASK = bytes(4)
 _TEXT = 0x81
-# First bytes of frames that are whole messages: text, binary, close, ping, pong.
-_WHOLE = frozenset((_TEXT, 0x82, 0x88, 0x89, 0x8A))
+# First bytes of frames that are whole messages: text, binary, ping, pong. Nothing is cut out after a close.
+_WHOLE = frozenset((_TEXT, 0x82, 0x89, 0x8A))
 # What the kernel and asyncio may hold of a socket's outgoing bytes. More hides a slow reader behind seconds of old
 # boards; less makes a short stall of the network look like one.
 SEND_BUFFER_BYTES = 32 * 1024
