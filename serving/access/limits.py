@@ -143,6 +143,14 @@ class Limits:
         for windows in self._own[what]:
             windows.hit(who, now)
 
+    def check_user(self, what: str, user_id: str) -> None:
+        """Counts one more as `count_user` does, for who needs no headers while all is well. Raises LimitReached."""
+        now = time.monotonic()
+        found = [windows.hit(user_id, now) for windows in self._own[what]]
+        if not all(one[0] for one in found):
+            items = zip(self._policies[what], found, strict=True)
+            _verdict(what, [_Count(item, *one) for item, one in items])
+
     async def _count(self, counter: SlidingWindowCounterRateLimiter, what: str, who: str) -> dict[str, str]:
         counts = []
         for item in self._policies[what]:

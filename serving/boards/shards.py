@@ -32,6 +32,8 @@ OUTBOX_FULL = "outbox_full"
 LIVE, IMPORT, LATE = "live", "import", "late"
 # Scripts in flight a shard: the second runs while the first one's append is synced.
 IN_FLIGHT = 2
+# Quizzes whose shard is remembered: a hash an answer otherwise.
+REMEMBERED_QUIZZES = 65_536
 # Roles whose sockets a session counts.
 ROLES_PRESENT = ("host", "player")
 
@@ -194,13 +196,14 @@ class Shards:
         script = script_text("record_answers")
         self.recorders = [Recorder(one, script, IN_FLIGHT) for one in self.addresses]
         self.ring = HashRing(len(shards))
+        self._owner = lru_cache(maxsize=REMEMBERED_QUIZZES)(self.ring.shard_of)
 
     def __len__(self) -> int:
         return len(self.clients)
 
     def shard_of(self, quiz_id: str) -> int:
         """The shard that owns a quiz, its sessions and their boards."""
-        return self.ring.shard_of(quiz_id)
+        return self._owner(quiz_id)
 
     async def close(self) -> None:
         for recorder in self.recorders:

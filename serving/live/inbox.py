@@ -77,7 +77,7 @@ class Inbox:
         """Answers a message, or begins to and is busy until it is."""
         ref = ""
         try:
-            self._limits.count_user(
+            self._limits.check_user(
                 MESSAGES, self._identity.user_id
             )  # first: what cannot be read is a message too
             request = decode(frame)

@@ -38,7 +38,7 @@ REMEMBERED_QUIZZES = 65_536
 BATCH_ANSWERS = 128
 # While answers come faster than this, a script waits for more of them: fewer scripts, fewer syncs of the append-only file,
 # less of everybody's time an answer. Lower, and a script takes one or two; higher, and players would notice.
-GATHER_S = 0.008
+GATHER_S = 0.012
 # So many are worth a script at once.
 ENOUGH_ANSWERS = 64
 # A second script goes out beside one in flight only with so many: else they would share what one could take alone.

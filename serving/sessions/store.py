@@ -177,9 +177,10 @@ class SessionStore:
 
     async def due(self, shard: int, before_us: int, limit: int) -> list[str]:
         """Sessions of a shard in which something may be due by itself, the longest waiting first."""
-        return await self.connections.texts[shard].zrangebyscore(
-            names.due_sessions(), "-inf", before_us, start=0, num=limit
+        found: list[str] = await self.reads[shard].command(
+            "ZRANGEBYSCORE", names.due_sessions(), "-inf", before_us, "LIMIT", 0, limit
         )
+        return found
 
     async def put_off(self, shard: int, session_id: str, until_us: int) -> None:
         """Looks at a due session later. One that has moved meanwhile is looked at earlier than it asked for: harmless."""
