@@ -33,7 +33,16 @@ class UserNames:
     async def of(self, ids: Sequence[str]) -> dict[str, str]:
         """id → name of those of `ids` that have one, as they were at most `NAMES_FOR_S` ago; while they cannot be
         looked up, as they were when they could."""
-        now = time.monotonic()
+        now, known = time.monotonic(), self._known
+        fresh = {}
+        for user in ids:
+            one = known.get(user)
+            if one is None or one[0] < now:
+                break
+            if one[1]:
+                fresh[user] = one[1]
+        else:
+            return fresh
         before = {user: found for user in ids if (found := self._known.get(user))}
         missing = [user for user in ids if user not in before or before[user][0] < now]
         if missing:

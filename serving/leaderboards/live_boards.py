@@ -15,7 +15,7 @@ from contracts import names
 from contracts.boards import Board, Scope
 from contracts.errors import BadInput, LakeboardError, SystemMissing
 from contracts.periods import iso_ms
-from contracts.ranking import reached_at_us
+from contracts.ranking import reached_at_us, unpack
 from contracts.replies import BoardReply, Entry, Provenance, UserRank, Wanted
 from contracts.settlements import state_of
 from serving.boards.boards import Boards, Place
@@ -49,9 +49,9 @@ async def names_of(connections: Connections, ids: Iterable[str], subject: str = 
 
 def entry(place: Place, anchor_us: int, tick_us: int, known: Mapping[str, str]) -> Entry:
     """A place as a reply's row."""
-    ticks = place.ticks
+    points, ticks = unpack(place.packed)
     reached = None if ticks is None else iso_ms(reached_at_us(anchor_us, ticks, tick_us))
-    return Entry(place.rank, place.user_id, place.points, reached, known.get(place.user_id))
+    return Entry(place.rank, place.user_id, points, reached, known.get(place.user_id))
 
 
 @dataclass(frozen=True, slots=True)
