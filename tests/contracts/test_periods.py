@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -131,3 +131,10 @@ def test_unknown_zone_is_bad_input() -> None:
 @pytest.mark.unit
 def test_iso_ms_is_exact() -> None:
     assert periods.iso_ms(1_506_015_043_018_999) == "2017-09-21T17:30:43.018Z"
+
+
+@pytest.mark.property
+@given(instant=st.integers(0, periods.instant_us(datetime(9999, 12, 31, tzinfo=UTC))))
+def test_iso_ms_is_what_the_library_writes(instant: int) -> None:
+    library = periods.from_instant_us(instant).isoformat(timespec="milliseconds")
+    assert library.replace("+00:00", "Z") == periods.iso_ms(instant)

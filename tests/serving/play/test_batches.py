@@ -146,7 +146,7 @@ def test_a_shard_that_does_not_follow_takes_no_more(
 
     async def body(shards: Shards, batcher: AnswerBatcher, ids: list[str]) -> None:
         client: Any = shards.clients[shards.shard_of(QUIZ)]
-        await client.execute_command("CLIENT", "PAUSE", 1_000, "WRITE")
+        await client.execute_command("CLIENT", "PAUSE", 4_000, "WRITE")
         most = (IN_FLIGHT + 1) * record.BATCH_ANSWERS
         taken = [
             asyncio.ensure_future(batcher.record([answer(ids[0], user_id=f"u{n}")])) for n in range(most)
@@ -154,6 +154,7 @@ def test_a_shard_that_does_not_follow_takes_no_more(
         await asyncio.sleep(0.3)
         with pytest.raises(Retryable, match="overloaded"):
             await batcher.record([answer(ids[0], user_id="late")])
+        await client.execute_command("CLIENT", "UNPAUSE")
         outcomes: list[list[Outcome]] = await asyncio.gather(*taken)
         assert {"counted"} == {outcome.status for (outcome,) in outcomes}
         assert "counted" == (await batcher.record([answer(ids[0], user_id="late")]))[0].status
