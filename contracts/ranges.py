@@ -24,6 +24,8 @@ from contracts.periods import (
 )
 
 USER_MONTHS, USER_DAYS, REDIS, ANSWERS = "user_months", "user_days", "redis", "answers"
+# Postgres' answers, one by one: what a class' live board takes of days that joining or leaving cuts.
+HISTORY = "history"
 SETTLED_SOURCES = frozenset((USER_MONTHS, USER_DAYS))
 # Ten years of days: each day that Redis holds is one read, and more has no board that anyone would read.
 DAYS_MAX = 3_660
@@ -108,7 +110,7 @@ def plan(asked: Span, zone: str, settled: Settled, redis_keeps: Callable[[date],
     """The parts of a range, in order of time, each with its one source.
 
     A settled month that the range holds whole comes from user-months, any other whole settled day from user-days.
-    redis_keeps: whether Redis holds a day whole; never for scopes that have no boards of their own (tag, class), nor
+    redis_keeps: whether Redis holds a day whole; never for scopes that have no boards of their own (tag), nor
     for the past as a settlement published it.
     """
     days, edges = split(asked, zone)

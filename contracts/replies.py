@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-SOURCES = ("redis", "rankings", "lake", "mixed")
+SOURCES = ("redis", "history", "rankings", "lake", "mixed")
 EXACTNESS = ("exact", "estimate")
 STATES = ("live", "provisional", "settled")
 DEFAULT_K = 10

@@ -36,7 +36,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a range is made of. snapshots: of one settlement, by table; None for answers is the current one."""
+    """What a range is made of. snapshots: of one settlement, by table; None for answers is the current one.
+
+    cut: days that come from elsewhere for those who were members of a class all day, and from answers for the others.
+    """
 
     months: Sequence[date] = ()
     days: Sequence[date] = ()
@@ -45,6 +48,7 @@ class Sources:
     answers_snapshot: int | None = None
     held: Sequence[Held] = ()
     corrections: Sequence[Correction] = ()
+    cut: Sequence[Span] = ()
 
     def starts(self, name: str) -> list[date]:
         """First days of what a roll-up gives."""

@@ -6,13 +6,15 @@ and what is cut or not published, from answers. Subjects are few beside users: t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from contracts.boards import Counting
+from contracts.classes import Clip
 from contracts.correction_sql import text
 from contracts.replies import RangePage, Wanted
 from lake.counted import ROLLED_UP, SUMMED
+from lake.members import OF_MEMBERS, register_members
 from lake.page_query import PageQuery, Sources, column_of, in_scope, inside, one_of
 from lake.slices import read_slices
 
@@ -22,10 +24,14 @@ _ID = {"quiz": "quiz_id", "question": "quiz_id || '/' || question_id"}
 
 @dataclass
 class SubjectQuery(PageQuery):
-    """One query. by_zone: what the quizzes of each zone are made of, "" for all quizzes; of one publication."""
+    """One query. by_zone: what the quizzes of each zone are made of, "" for all quizzes; of one publication.
+
+    members: of a class, whose answers alone count; all of it is then summed from answers.
+    """
 
     counting: Counting
     by_zone: Mapping[str, Sources]
+    members: Sequence[Clip] | None = None
 
     def _run(self, wanted: Wanted) -> RangePage:
         parts = [self._rolled_up("user_months"), self._rolled_up("user_days"), self._answers()]
@@ -70,6 +76,10 @@ class SubjectQuery(PageQuery):
         if not spans:
             return ""
         self._view_counted(spans, next(iter(self.by_zone.values())))
+        relation = "counted"
+        if self.members is not None:
+            register_members(self._connection, self.members)
+            relation = OF_MEMBERS
         zones = " OR ".join(
             f"({f'quiz_zone = {text(zone)}' if zone else 'true'} AND ({inside(of.answers)}))"
             for zone, of in self.by_zone.items()
@@ -77,7 +87,7 @@ class SubjectQuery(PageQuery):
         )
         return (
             f"SELECT {_ID[self.counting.subject]} AS user_id, {SUMMED[self.counting.measure]} "
-            f"FROM counted WHERE ({zones}) AND {in_scope(self.scope)} GROUP BY ALL"
+            f"FROM {relation} WHERE ({zones}) AND {in_scope(self.scope)} GROUP BY ALL"
         )
 
 

@@ -40,6 +40,7 @@ ROOMS = (
     "serving.sessions.routes",
     "serving.sessions.host_routes",
     "serving.sessions.report_routes",
+    "serving.classes.routes",
     "serving.live.sockets",
     "serving.live.placement",
     "serving.play.routes",

@@ -6,18 +6,21 @@ Both have users' points alone; any other board of a period is the range of its s
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import redis.exceptions
 
+from contracts import classes
 from contracts.boards import USERS_POINTS, Board, Counting, Scope
+from contracts.classes import Roster
 from contracts.errors import BadInput, LakeboardError, SystemMissing, problem
 from contracts.periods import FOREVER_US, Span, parse_start, span
 from contracts.ranges import REDIS, Part
 from contracts.replies import BoardPage, RangePage, Wanted
 from serving.connections import Connections
-from serving.leaderboards import live_boards, planner, publications, settled_boards
+from serving.leaderboards import class_boards, live_boards, planner, publications, settled_boards
 from serving.leaderboards.publications import NOW, At
 from serving.migrations.upgrade import BOARDS_KEPT_US
 from serving.sessions.store import now_us
@@ -25,11 +28,15 @@ from serving.sessions.store import now_us
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """What a process reads boards with. answering: the shards' sessions (serving/sessions/answering)."""
+    """What a process reads boards with. answering: the shards' sessions (serving/sessions/answering).
+
+    roster: the members of a class that this caller may read; raises BadInput (unauthenticated, forbidden, unknown_class).
+    """
 
     connections: Connections
     answering: Any
     desk: planner.Desk
+    roster: Callable[[str], Awaitable[Roster]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,8 @@ async def read(doors: Doors, asked: AskedBoard) -> dict[str, Any]:
     """The reply. Raises BadInput: unknown_period, wrong_start, board_not_kept, unknown_settlement …; SystemMissing."""
     if asked.scope.kind == "session":
         return await _session(doors, asked)
+    if asked.scope.kind == "class":
+        return await _class(doors, asked)
     if asked.scope.kind not in ("global", "quiz"):
         raise no_such_board(asked.scope)
     connections = doors.connections
@@ -95,11 +104,49 @@ async def _past(doors: Doors, asked: AskedBoard, board: Board) -> dict[str, Any]
     return await _summed(doors, asked, board, At(newest))
 
 
-async def _summed(doors: Doors, asked: AskedBoard, board: Board, at: At) -> dict[str, Any]:
+async def _class(doors: Doors, asked: AskedBoard) -> dict[str, Any]:
+    """A class' board: live while its parent's is, else from the lake; as its parent's settlement left it if there is one."""
+    roster = await doors.roster(asked.scope.id)
+    connections = doors.connections
+    start = parse_start(asked.period, asked.start, now_us(), classes.ZONE)
+    board, parent = (Board(scope, asked.period, start) for scope in (asked.scope, classes.PARENT))
+    if not asked.counting.users_points:
+        _bounded(board, "its users' points alone are counted for ever")
+        return await _summed(doors, asked, board, asked.at, roster)
+    if asked.at.past:
+        _bounded(board, "all-time boards are never published")
+        named = asked.at.settlement
+        newest = "" if named else (await publications.publication(connections, asked.at)).id
+        await publications.published(connections, parent, named=named, newest=newest)
+        return await _summed(doors, asked, board, At(named or newest), roster)
+    whole = span(asked.period, start)
+    has_lake = settled_boards.has_lake(connections.settings)
+    if whole.end_us <= now_us() and has_lake and await publications.published(connections, parent):
+        newest = (await publications.publication(connections, NOW)).id
+        return await _summed(doors, asked, board, At(newest), roster)
+    live = class_boards.AskedClass(roster, asked.period, start, whole, asked.wanted, asked.explain)
+    reply = await class_boards.read(connections, live)
+    if reply is not None:
+        return reply
+    if not has_lake or asked.period == "all_time":
+        raise _not_kept(parent.key)
+    return await _summed(doors, asked, board, NOW, roster)
+
+
+async def _summed(
+    doors: Doors, asked: AskedBoard, board: Board, at: At, roster: Roster | None = None
+) -> dict[str, Any]:
     """The board as the range of its span, summed from the lake."""
     whole = span(board.period, board.start, board.zone)
     ranged = planner.Asked(
-        board.scope, board.zone, whole, asked.wanted, at, explain=asked.explain, counting=asked.counting
+        board.scope,
+        board.zone,
+        whole,
+        asked.wanted,
+        at,
+        explain=asked.explain,
+        counting=asked.counting,
+        roster=roster,
     )
     reply = await planner.read_range(doors.connections, doors.desk, ranged)
     return {**reply, "period": board.period, "start": str(board.start), "end": None}
@@ -166,17 +213,15 @@ def _not_kept(key: str) -> BadInput:
 
 def no_such_board(scope: Scope) -> BadInput:
     """Why a scope has no board of a period, or no range."""
-    if scope.kind == "class":
-        return BadInput(
-            "unknown_scope", "classes have no members yet", next_step="ask for global, quiz:ID or tag:NAME"
-        )
     if scope.kind == "tag":
         return BadInput(
             "board_not_kept",
             f"Redis keeps no board of {scope}",
             next_step="ask for a range: ?from=…&to=…",
         )
-    return BadInput("unknown_scope", f"no range of {scope}", next_step="ask for global, quiz:ID or tag:NAME")
+    return BadInput(
+        "unknown_scope", f"no range of {scope}", next_step="ask for global, quiz:ID, class:ID or tag:NAME"
+    )
 
 
 async def rank_of(doors: Doors, user_id: str, name: str) -> dict[str, Any]:

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
-from contracts import ranges
+from contracts import classes, ranges
 from contracts.boards import USERS_POINTS, Board, Counting, Scope
+from contracts.classes import Clip, Roster
 from contracts.errors import BadInput, Retryable, SystemMissing
 from contracts.periods import Span, iso_ms, span
 from contracts.ranges import ANSWERS, REDIS, SETTLED_SOURCES, USER_DAYS, USER_MONTHS, Part, Settled
-from contracts.ranking import RANGE_TICK_US, Total, floor_reached, rank, reached_at_us, unpack
-from contracts.replies import BoardPage, BoardReply, Entry, Provenance, RangePage, UserRank, Wanted
+from contracts.ranking import RANGE_TICK_US, reached_at_us, unpack
+from contracts.replies import BoardReply, Provenance, RangePage, Wanted
 from serving.connections import Connections
 from serving.leaderboards import live_boards, publications, settled_boards
 from serving.leaderboards.kept_pages import KeptPages
+from serving.leaderboards.pages import Held, page_of, sums_of
 from serving.leaderboards.publications import NOW, At, Publication
 from serving.sessions.store import now_us
 
@@ -35,10 +37,6 @@ AT_ONCE = 2
 WAITING = 20
 # Members that may be read from Redis for one range: a day board of more belongs into the lake first.
 HELD_MAX = 500_000
-
-
-Held = tuple[str, int, int | None]
-"""(user_id, points, reached_at_us) of one day board."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +51,17 @@ class Asked:
     fast: bool = False
     explain: bool = False
     counting: Counting = USERS_POINTS
+    roster: Roster | None = None
+
+    @property
+    def parent(self) -> Scope:
+        """The scope whose boards and sums it is made of: its own, or the one that a class filters."""
+        return classes.PARENT if self.roster else self.scope
 
     @property
     def has_boards(self) -> bool:
-        """Whether its scope has boards of its own: days in Redis, user-days in the lake."""
-        return self.scope.kind in ("global", "quiz")
+        """Whether that scope has boards of its own: days in Redis, user-days in the lake."""
+        return self.parent.kind in ("global", "quiz")
 
     @property
     def in_redis(self) -> bool:
@@ -65,25 +69,37 @@ class Asked:
 
     @property
     def rolled_up(self) -> bool:
-        """Whether the lake has sums of it by day: of users, and of quizzes in the roll-ups of their own scopes."""
-        return self.has_boards and self.counting.subject in ("user", "quiz")
+        """Whether the lake has sums of it by day: of users, and of quizzes in the roll-ups of their own scopes.
+
+        Not of a class' quizzes: their sums by day have no users in them that a stay in another zone's day could cut.
+        """
+        return self.has_boards and self.counting.subject in (("user",) if self.roster else ("user", "quiz"))
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A range's parts, the settlement they go through, and the snapshot of `answers` that is read, with its instant."""
+    """A range's parts, the settlement they go through, and the snapshot of `answers` that is read, with its instant.
+
+    members, cut: of a class, who counts of the parts, and the days that their stays cut (contracts.classes).
+    """
 
     parts: list[Part]
     publication: Publication
     answers_snapshot: int | None = None
     answers_as_of_us: int | None = None
+    members: tuple[Clip, ...] = ()
+    cut: tuple[Part, ...] = ()
 
     def of(self, source: str) -> list[Part]:
         return [part for part in self.parts if part.source == source]
 
     @property
+    def every(self) -> list[Part]:
+        return sorted([*self.parts, *self.cut], key=lambda part: part.span.start_us)
+
+    @property
     def used(self) -> set[str]:
-        return {part.source for part in self.parts}
+        return {part.source for part in (*self.parts, *self.cut)}
 
 
 class Turns:
@@ -116,10 +132,16 @@ class Desk:
     pages: KeptPages = field(default_factory=KeptPages)
 
 
-async def held_rows(connections: Connections, asked: Asked, days: Sequence[date]) -> list[Held]:
-    """(user_id, points, reached_at_us) of each user of each day board. Raises BadInput if they are too many."""
+async def held_rows(connections: Connections, asked: Asked, planned: Planned) -> list[Held]:
+    """(user_id, points, reached_at_us) of each user of each day board, of a class those who were members all that day.
+
+    Raises BadInput if they are too many.
+    """
+    days = [part.day for part in planned.of(REDIS) if part.day]
     quiz_id = asked.scope.id if asked.scope.kind == "quiz" else None
-    boards = [Board(asked.scope, "daily", day, asked.zone) for day in days]
+    boards = [Board(asked.parent, "daily", day, asked.zone) for day in days]
+    if asked.roster:
+        return await _held_of_members(connections, boards, planned.members)
     # Counted before anything is read: one day of a large deployment would fill the process.
     counts = await asyncio.gather(*(connections.boards.participants(board.key, quiz_id) for board in boards))
     if sum(counts) > HELD_MAX:
@@ -130,11 +152,28 @@ async def held_rows(connections: Connections, asked: Asked, days: Sequence[date]
         )
     found: list[Held] = []
     for board in boards:
-        for user, packed in await connections.boards.totals(board.key, quiz_id):
-            points, ticks = unpack(packed)
-            reached = None if ticks is None else reached_at_us(board.anchor_us, ticks, board.tick_us)
-            found.append((user, points, reached))
+        found += held_of(board, await connections.boards.totals(board.key, quiz_id))
     return found
+
+
+async def _held_of_members(
+    connections: Connections, boards: Sequence[Board], members: Sequence[Clip]
+) -> list[Held]:
+    wanted = {one.key: [clip.user_id for clip in members if clip.holds(one.start)] for one in boards}
+    count = sum(map(len, wanted.values()))
+    if count > HELD_MAX:
+        raise BadInput(
+            "range_too_large", f"{count} scores of members on days that are not settled; {HELD_MAX} at most"
+        )
+    scores = await connections.boards.scores(wanted)
+    return [share for one in boards for share in held_of(one, scores[one.key])]
+
+
+def held_of(board: Board, members: Iterable[tuple[str, int]]) -> Iterator[Held]:
+    """Members (user_id, packed score) of a board in Redis as shares of it. Pure."""
+    for user, packed in members:
+        points, ticks = unpack(packed)
+        yield user, points, None if ticks is None else reached_at_us(board.anchor_us, ticks, board.tick_us)
 
 
 async def read_range(connections: Connections, desk: Desk, asked: Asked) -> dict[str, Any]:
@@ -163,7 +202,7 @@ async def read_range(connections: Connections, desk: Desk, asked: Asked) -> dict
         measure=asked.counting.measure,
     ).to_dict()
     if asked.explain:
-        reply["explain"] = settled_boards.explained(planned.parts, read, time.monotonic() - began)
+        reply["explain"] = settled_boards.explained(planned.every, read, time.monotonic() - began)
     return reply
 
 
@@ -173,12 +212,8 @@ async def _plan(connections: Connections, asked: Asked) -> Planned:
     of = Publication()
     if asked.at.past or has_lake:
         of = await publications.publication(connections, asked.at)
-    parts: list[Part] = []
-    for zone in await _zones(connections, asked):
-        own = await _parts(connections, asked, of, zone or asked.zone)
-        parts += [replace(part, zone=zone) for part in own]
-    parts.sort(key=lambda part: part.span.start_us)
-    if not has_lake and any(part.source != REDIS for part in parts):
+    planned = await _parts_of_zones(connections, asked, of)
+    if not has_lake and planned.used - {REDIS}:
         told = "whole days that Redis keeps" if asked.counting.users_points else "users' points"
         raise BadInput(
             "board_not_kept",
@@ -186,17 +221,33 @@ async def _plan(connections: Connections, asked: Asked) -> Planned:
             status=404,
             next_step="./lakeboard up --profile full",
         )
-    if all(part.source != ANSWERS for part in parts):
-        return Planned(parts, of)
+    if ANSWERS not in planned.used:
+        return planned
     lake = await settled_boards.opened(connections.settings)
     if not of.past:
-        return Planned(parts, of, *await settled_boards.bounded(lake.current, "answers"))
+        snapshot, at_us = await settled_boards.bounded(lake.current, "answers")
+        return replace(planned, answers_snapshot=snapshot, answers_as_of_us=at_us)
     snapshot = of.snapshots.get("answers")
     if snapshot is None:
         raise BadInput("unknown_settlement", f"settlement {of.id} kept no snapshot of answers", status=404)
-    return Planned(
-        parts, of, snapshot, await settled_boards.bounded(lake.committed_at_us, "answers", snapshot)
-    )
+    at_us = await settled_boards.bounded(lake.committed_at_us, "answers", snapshot)
+    return replace(planned, answers_snapshot=snapshot, answers_as_of_us=at_us)
+
+
+async def _parts_of_zones(connections: Connections, asked: Asked, of: Publication) -> Planned:
+    """The parts by the days of each zone, in order; of a class with its members."""
+    if asked.roster:
+        members = tuple(classes.clips(asked.roster.stays, asked.span))
+        parts, days = await _parts(connections, asked, of, asked.zone)
+        if asked.counting.subject != "user":
+            return Planned(parts, of, members=members)
+        made = classes.plan_members(parts, members, days)
+        return Planned(made.parts, of, members=members, cut=tuple(made.cut))
+    parts = []
+    for zone in await _zones(connections, asked):
+        own, _ = await _parts(connections, asked, of, zone or asked.zone)
+        parts += [replace(part, zone=zone) for part in own]
+    return Planned(sorted(parts, key=lambda part: part.span.start_us), of)
 
 
 async def _zones(connections: Connections, asked: Asked) -> list[str]:
@@ -213,15 +264,21 @@ async def _zones(connections: Connections, asked: Asked) -> list[str]:
         return [row[0] for row in await found.fetchall()]
 
 
-async def _parts(connections: Connections, asked: Asked, of: Publication, zone: str) -> list[Part]:
-    """The parts of a range by the days of one zone."""
+async def _parts(
+    connections: Connections, asked: Asked, of: Publication, zone: str
+) -> tuple[list[Part], list[Part]]:
+    """The parts of a range by the days of one zone, and the same without months."""
     days, _ = ranges.split(asked.span, zone)
     settled, kept = Settled(), frozenset[date]()
     if days and asked.rolled_up:
         settled = await publications.settled_of(connections, of, zone, days[0], days[-1])
     if asked.in_redis and not of.past:
         kept = await _kept_days(connections, zone, [day for day in days if day not in settled.days])
-    return ranges.plan(asked.span, zone, settled, kept.__contains__)
+    by_days = replace(settled, months=frozenset())
+    return (
+        ranges.plan(asked.span, zone, settled, kept.__contains__),
+        ranges.plan(asked.span, zone, by_days, kept.__contains__) if asked.roster else [],
+    )
 
 
 async def _page(connections: Connections, desk: Desk, asked: Asked, planned: Planned) -> RangePage:
@@ -229,7 +286,7 @@ async def _page(connections: Connections, desk: Desk, asked: Asked, planned: Pla
     key = None if REDIS in planned.used else _key(asked, planned)
     page = desk.pages.get(key) if key else None
     if page is None:
-        held = await held_rows(connections, asked, [part.day for part in planned.of(REDIS) if part.day])
+        held = await held_rows(connections, asked, planned)
         async with desk.turns:
             page = await _query(connections, asked, planned, held)
         if key:
@@ -245,7 +302,8 @@ def _key(asked: Asked, planned: Planned) -> Hashable:
     edges = planned.answers_snapshot, tuple(one.correction_id for one in of.corrections)
     return (
         (asked.scope, asked.zone, asked.span, asked.wanted, asked.fast, asked.counting),
-        (snapshots, tuple(planned.parts)),
+        asked.roster.version if asked.roster else None,
+        (snapshots, tuple(planned.every)),
         edges if ANSWERS in planned.used else None,
     )
 
@@ -261,7 +319,10 @@ async def _kept_days(connections: Connections, zone: str, days: Sequence[date]) 
 async def _query(connections: Connections, asked: Asked, planned: Planned, held: Sequence[Held]) -> RangePage:
     """The board's page; the query is interrupted when its time is over or its caller goes."""
     if planned.used == {REDIS} and not asked.fast:
-        return RangePage(await asyncio.to_thread(_page_of, asked, held), rows=len(held))
+        return RangePage(
+            await asyncio.to_thread(page_of, sums_of(held), asked.span.start_us, RANGE_TICK_US, asked.wanted),
+            rows=len(held),
+        )
     if not settled_boards.has_lake(connections.settings):
         raise BadInput(
             "board_not_kept",
@@ -289,11 +350,24 @@ def _query_of(lake: Any, asked: Asked, planned: Planned, held: Sequence[Held]) -
             days=[part.day for part in mine if part.source == USER_DAYS],
             snapshots=planned.publication.snapshots,
             answers=ranges.spans_of(mine, ANSWERS) if planned.answers_snapshot else (),
+            cut=ranges.spans_of(list(planned.cut), ANSWERS) if planned.answers_snapshot else (),
             answers_snapshot=planned.answers_snapshot,
             held=held,
             corrections=planned.publication.corrections,
         )
 
+    if asked.roster and asked.counting.subject == "user":
+        query = settled_boards.room("lake.members").MembersQuery
+        return query(
+            lake,
+            asked.parent,
+            asked.span,
+            asked.zone,
+            sources(""),
+            planned.members,
+            asked.fast,
+            asked.counting.measure,
+        )
     if asked.counting.subject == "user":
         query = settled_boards.room("lake.ranges").RangeQuery
         return query(
@@ -301,34 +375,8 @@ def _query_of(lake: Any, asked: Asked, planned: Planned, held: Sequence[Held]) -
         )
     by_zone = {zone: sources(zone) for zone in {part.zone: None for part in planned.parts}}
     query = settled_boards.room("lake.subjects").SubjectQuery
-    return query(lake, asked.scope, asked.span, asked.counting, by_zone)
-
-
-def _page_of(asked: Asked, held: Sequence[Held]) -> BoardPage:
-    """The page of days that Redis holds alone: profile `live` has no DuckDB. Cost: O(n log n) of their rows."""
-    sums: dict[str, tuple[int, int | None]] = {}
-    for user, points, reached in held:
-        before, latest = sums.get(user, (0, None))
-        sums[user] = (before + points, max((at for at in (latest, reached) if at is not None), default=None))
-
-    def floored(at: int | None) -> int | None:
-        return None if at is None else floor_reached(at, asked.span.start_us, RANGE_TICK_US)
-
-    rows = rank(Total(user, points, floored(at)) for user, (points, at) in sums.items())
-    entries = [
-        Entry(
-            row.rank,
-            row.user_id,
-            row.points,
-            None if row.reached_at_us is None else iso_ms(row.reached_at_us),
-        )
-        for row in rows
-    ]
-    wanted, by_user = asked.wanted, {entry.user_id: entry for entry in entries}
-    me = by_user.get(wanted.user_id)
-    near = entries[max(me.rank - 1 - wanted.m, 0) : me.rank + wanted.m] if me else []
-    ranks = tuple(UserRank(user, by_user.get(user)) for user in wanted.users)
-    return BoardPage(tuple(entries[: wanted.k]), len(entries), me, tuple(near), ranks)
+    members = planned.members if asked.roster else None
+    return query(lake, asked.parent, asked.span, asked.counting, by_zone, members)
 
 
 def _provenance(
@@ -342,7 +390,9 @@ def _provenance(
         looks.append(of.created_at_us)
     if ANSWERS in used:
         looks.append(planned.answers_as_of_us or 0)  # nothing was ever ingested: as of no time at all
-    state = "settled" if used <= SETTLED_SOURCES else "provisional"
+    # Of the past, the days that stays cut are read from the settlement's own snapshot too.
+    sums = {part.source for part in planned.parts} if of.past else used
+    state = "settled" if sums <= SETTLED_SOURCES else "provisional"
     return Provenance(
         source="redis" if used == {REDIS} else "mixed" if REDIS in used else "lake",
         exactness="estimate" if read.bound else "exact",

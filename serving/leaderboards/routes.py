@@ -12,14 +12,24 @@ from starlette.responses import Response
 
 from contracts import ranges
 from contracts.boards import MEASURES, Board, Counting, Scope
+from contracts.classes import Roster
 from contracts.errors import BadInput, Retryable
 from contracts.identity import checked_id
-from contracts.periods import zone_of
+from contracts.periods import EPOCH_DAY, zone_of
 from contracts.replies import DEFAULT_K, DEFAULT_M, MAX_K, MAX_M, MAX_USERS, Wanted
 from serving.access.roles import identify
 from serving.access.tokens import IMPORTER
+from serving.classes.access import readable
 from serving.documented import documented
-from serving.leaderboards import examples, live_boards, period_boards, planner, publications, settled_boards
+from serving.leaderboards import (
+    class_boards,
+    examples,
+    live_boards,
+    period_boards,
+    planner,
+    publications,
+    settled_boards,
+)
 from serving.leaderboards.conditional import reply_to
 from serving.leaderboards.ingesting import Ingest
 from serving.leaderboards.period_boards import AskedBoard, Doors
@@ -85,7 +95,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _doors(request: Request) -> Doors:
     state = request.app.state
-    return Doors(state.connections, state.answering, state.desk)
+
+    async def roster(class_id: str) -> Roster:
+        return await readable(request, state.classes, class_id)
+
+    return Doors(state.connections, state.answering, state.desk, roster)
 
 
 def _wanted(k: int, around: str, m: int, users: str, counting: Counting) -> Wanted:
@@ -128,7 +142,9 @@ def _at(settlement: str, as_of: str) -> At:
     summary="A board: top k, a user's place, those around, several users' ranks",
     responses=documented(
         examples.BOARD,
-        s404="board_not_kept unknown_quiz unknown_session unknown_settlement not_found",
+        s401="unauthenticated",
+        s403="forbidden",
+        s404="board_not_kept unknown_quiz unknown_session unknown_class unknown_settlement not_found",
         s422="unknown_scope unknown_period wrong_start invalid_id invalid_field range_too_large too_many_corrections",
         s503="system_missing overloaded",
     ),
@@ -151,7 +167,10 @@ async def leaderboard(
     measure: Measure = "points",
     if_none_match: IfNoneMatch = "",
 ) -> Response:
-    """From Redis while the period runs, from the lake once it is settled; never less than was asked for."""
+    """From Redis while the period runs, from the lake once it is settled; never less than was asked for.
+
+    A class' board (`class:ID`) is read with the token of a member or of who leads it, or with the importer's key.
+    """
     at, counting = _at(settlement, as_of), Counting.parse(subject, measure)
     wanted = _wanted(k, around, m, users, counting)
     asked = AskedBoard(Scope.parse(scope), period, start, wanted, at, explain, counting, stale)
@@ -170,7 +189,9 @@ async def leaderboard(
     summary="A board over any range of time",
     responses=documented(
         examples.RANGE,
-        s404="board_not_kept unknown_quiz unknown_settlement not_found",
+        s401="unauthenticated",
+        s403="forbidden",
+        s404="board_not_kept unknown_quiz unknown_class unknown_settlement not_found",
         s422="unknown_scope unknown_zone wrong_start range_too_large invalid_id invalid_field too_many_corrections",
         s503="system_missing overloaded",
     ),
@@ -204,7 +225,7 @@ async def any_range(
             "invalid_field", f"accuracy: an estimate is of users; a {subject} is summed over all of them"
         )
     parsed = Scope.parse(scope)
-    if parsed.kind not in ("global", "quiz", "tag"):
+    if parsed.kind not in ("global", "quiz", "tag", "class"):
         raise period_boards.no_such_board(parsed)
     if fresh:
         await _may_ingest(request)
@@ -212,7 +233,8 @@ async def any_range(
     own_zone = await live_boards.zone_of_scope(doors.connections, parsed)
     read_in = zone_of(zone).key if zone else own_zone
     span = ranges.checked(ranges.parse_bound(from_, read_in), ranges.parse_bound(to, read_in))
-    asked = planner.Asked(parsed, own_zone, span, wanted, at, accuracy == "fast", explain, counting)
+    roster = await doors.roster(parsed.id) if parsed.kind == "class" else None
+    asked = planner.Asked(parsed, own_zone, span, wanted, at, accuracy == "fast", explain, counting, roster)
     work = _range(doors, asked)
     return reply_to(if_none_match, await _while_there(request, _fresh(request, work) if fresh else work))
 
@@ -220,8 +242,16 @@ async def any_range(
 async def _range(doors: Doors, asked: planner.Asked) -> dict[str, Any]:
     """The reply of a range, from `rankings` where it is a settled period. An estimate is one because it was asked for."""
     connections = doors.connections
+    has_lake = settled_boards.has_lake(connections.settings)
+    if asked.roster and asked.in_redis and not (has_lake or asked.at.past or asked.fast):
+        live = class_boards.AskedClass(
+            asked.roster, "range", EPOCH_DAY, asked.span, asked.wanted, asked.explain
+        )
+        reply = await class_boards.read(connections, live)
+        if reply is not None:
+            return reply
     period = ranges.equal_period(asked.span, asked.zone)
-    if period and asked.in_redis and not asked.fast and settled_boards.has_lake(connections.settings):
+    if period and asked.in_redis and not asked.roster and not asked.fast and has_lake:
         board = Board(asked.scope, *period, asked.zone)
         newest = (await publications.publication(connections, asked.at)).id if asked.at.past else ""
         found = await publications.published(connections, board, newest=newest)

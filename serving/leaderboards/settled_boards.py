@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from contracts.boards import Board
 from contracts.errors import SystemMissing
-from contracts.periods import iso_ms, span
+from contracts.periods import FOREVER_US, iso_ms, span
 from contracts.ranges import Part
 from contracts.replies import BoardReply, Provenance, RangePage, Wanted
 from contracts.settings import Settings
@@ -38,6 +38,7 @@ _ROOMS = (
     "lake.views",
     "lake.rankings",
     "lake.ranges",
+    "lake.members",
     "lake.subjects",
     "lake.changes",
     "lake.archived",
@@ -179,7 +180,8 @@ def explained(parts: Sequence[Part], read: RangePage, seconds: float) -> dict[st
             {
                 "source": part.source,
                 "from": iso_ms(part.span.start_us),
-                "to": iso_ms(part.span.end_us),
+                # All time has no end.
+                "to": None if part.span.end_us == FOREVER_US else iso_ms(part.span.end_us),
                 "day": None if part.day is None else str(part.day),
                 "month": None if part.month is None else str(part.month),
                 "zone": part.zone or None,
