@@ -8,6 +8,7 @@ from datetime import date
 from contracts import names
 from contracts.errors import BadInput
 from contracts.identity import checked_id, valid_id
+from contracts.names import word_of, word_tag
 from contracts.periods import ENDING_PERIODS, EPOCH_DAY, period_start, span
 from contracts.ranking import PERIOD_TICK_US
 
@@ -35,7 +36,9 @@ class Scope:
         if kind in SCOPE_KINDS[1:] and valid_id(ident):
             return Scope(kind, ident)
         raise BadInput(
-            "unknown_scope", f"{text[:80]!r} is not a scope", next_step="write global, quiz:ID or session:ID"
+            "unknown_scope",
+            f"{text[:80]!r} is not a scope",
+            next_step="write global, quiz:ID, session:ID, tag:NAME or class:ID",
         )
 
 
@@ -52,24 +55,24 @@ class Counting:
 
     @staticmethod
     def parse(subject: str, measure: str) -> Counting:
-        """Raises BadInput(invalid_field) for what is not a subject or measure, and for words."""
-        if subject == "word":
-            raise BadInput(
-                "invalid_field",
-                "subject: an answer names its question; which word that asks for is not part of it",
-                next_step="subject=question",
-            )
+        """Raises BadInput(invalid_field) for what is not a subject or measure."""
         if subject not in SUBJECTS:
-            raise BadInput("invalid_field", f"subject: {subject[:40]!r} is not user, quiz or question")
+            raise BadInput("invalid_field", f"subject: {subject[:40]!r} is not user, quiz, question or word")
         if measure not in MEASURES:
             raise BadInput("invalid_field", f"measure: {measure[:40]!r} is not points, plays or misses")
         return Counting(subject, measure)
 
     def checked_id(self, text: str, field: str) -> str:
-        """A subject's id: of a user or quiz, or QUIZ/QUESTION, as quizzes number their own questions.
+        """A subject's id: of a user or quiz, QUIZ/QUESTION, as quizzes number their own questions, or a word's slug.
 
         Raises BadInput(invalid_id).
         """
+        if self.subject == "word":
+            if text != word_of([word_tag(text)]):
+                raise BadInput(
+                    "invalid_id", f"{field} {text[:80]!r} is not a word as it is kept: `ice-cream`"
+                )
+            return text
         if self.subject != "question":
             return checked_id(text, field)
         quiz, separator, question = text.partition("/")

@@ -1,7 +1,8 @@
-"""Boards of quizzes and of questions over any range: sums by subject, then the exact board query (CONTRACTS B2, D5).
+"""Boards of quizzes, questions and words over any range: sums by subject, then the exact board query (CONTRACTS B2, D5).
 
 Quizzes come from the roll-ups of their own scopes, where those are published, by the days of their own zones; questions,
-and what is cut or not published, from answers. Subjects are few beside users: they are grouped by name and numbered after.
+words, and what is cut or not published, from answers. An answer without a word is on no board of words. Subjects are few
+beside users: they are grouped by name and numbered after.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from contracts.boards import Counting
 from contracts.classes import Clip
 from contracts.correction_sql import text
+from contracts.names import WORD_TAG
 from contracts.replies import RangePage, Wanted
 from lake.counted import ROLLED_UP, SUMMED
 from lake.members import OF_MEMBERS, register_members
@@ -19,7 +21,13 @@ from lake.page_query import PageQuery, Sources, column_of, in_scope, inside, one
 from lake.slices import read_slices
 
 # A quiz numbers its own questions, so that a question's name has both; "/" is in no id.
-_ID = {"quiz": "quiz_id", "question": "quiz_id || '/' || question_id"}
+_QUESTION = "quiz_id || '/' || question_id"
+# Twin of contracts.names.word_of: the first tag that names a word.
+_WORD = (
+    f"list_filter(skill_tags, lambda one: starts_with(one, {text(WORD_TAG)}) AND len(one) > {len(WORD_TAG)})[1]"
+    f"[{len(WORD_TAG) + 1}:]"
+)
+_ID = {"quiz": "quiz_id", "question": _QUESTION, "word": _WORD}
 
 
 @dataclass
@@ -87,7 +95,8 @@ class SubjectQuery(PageQuery):
         )
         return (
             f"SELECT {_ID[self.counting.subject]} AS user_id, {SUMMED[self.counting.measure]} "
-            f"FROM {relation} WHERE ({zones}) AND {in_scope(self.scope)} GROUP BY ALL"
+            f"FROM {relation} WHERE ({zones}) AND {in_scope(self.scope)} AND ({_ID[self.counting.subject]}) IS NOT NULL "
+            "GROUP BY ALL"
         )
 
 

@@ -18,7 +18,9 @@ from cli.environments import say
 
 
 def board(
-    scope: Annotated[str, typer.Argument(help="global, quiz:ID, session:ID; a range also tag:NAME.")],
+    scope: Annotated[
+        str, typer.Argument(help="global, quiz:ID, class:ID, tag:NAME, or session:ID (all_time alone).")
+    ],
     period: Annotated[str | None, typer.Argument(help="daily, weekly, monthly or all_time.")] = None,
     start: Annotated[
         str | None, typer.Argument(help="The period's first day, YYYY-MM-DD, or current.")
@@ -44,7 +46,7 @@ def board(
     ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say where each part is from.")] = False,
     subject: Annotated[
-        str, typer.Option(help="Who is ranked: user, quiz or question (its id is QUIZ/QUESTION).")
+        str, typer.Option(help="Who is ranked: user, quiz, question (its id is QUIZ/QUESTION) or word.")
     ] = "user",
     measure: Annotated[str, typer.Option(help="What is counted: points, plays or misses.")] = "points",
     json_: Annotated[bool, typer.Option("--json", help="The API's reply on standard output.")] = False,
@@ -60,6 +62,7 @@ def board(
       ./lakeboard board global --from 2026-01-15 --to 2026-02-10T12:00:00+01:00 --explain
       ./lakeboard board global --from 2026-01-01 --to 2026-04-01 --as-of 2026-04-02T00:00:00Z --users u1,u2
       ./lakeboard board quiz:part-1 monthly 2017-09-01 --subject question --measure misses
+      ./lakeboard board class:5f0c weekly current --explain
     """
     asked: dict[str, object] = {"k": k, "m": m, "around": around, "users": users}
     asked |= {"settlement": settlement, "as_of": as_of, "explain": explain or None}

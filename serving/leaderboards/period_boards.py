@@ -1,6 +1,7 @@
 """The board of a period: from Redis while it lives, from `rankings` once it is settled, from the lake as of the past.
 
-Both have users' points alone; any other board of a period is the range of its span.
+Both have users' points alone, and no boards of tags; any other board of a period is the range of its span. A class' board
+is its parent's, filtered by who was a member when: live by class_boards.py, else from the lake.
 """
 
 from __future__ import annotations
@@ -59,11 +60,12 @@ async def read(doors: Doors, asked: AskedBoard) -> dict[str, Any]:
         return await _session(doors, asked)
     if asked.scope.kind == "class":
         return await _class(doors, asked)
-    if asked.scope.kind not in ("global", "quiz"):
-        raise no_such_board(asked.scope)
     connections = doors.connections
     zone = await live_boards.zone_of_scope(connections, asked.scope)
     board = Board(asked.scope, asked.period, parse_start(asked.period, asked.start, now_us(), zone), zone)
+    if asked.scope.kind == "tag":
+        _bounded(board, "a tag's boards are summed from answers")
+        return await _summed(doors, asked, board, asked.at)
     if not asked.counting.users_points:
         _bounded(board, "its users' points alone are counted for ever")
         return await _summed(doors, asked, board, asked.at)
@@ -212,13 +214,7 @@ def _not_kept(key: str) -> BadInput:
 
 
 def no_such_board(scope: Scope) -> BadInput:
-    """Why a scope has no board of a period, or no range."""
-    if scope.kind == "tag":
-        return BadInput(
-            "board_not_kept",
-            f"Redis keeps no board of {scope}",
-            next_step="ask for a range: ?from=…&to=…",
-        )
+    """Why a scope has no range."""
     return BadInput(
         "unknown_scope", f"no range of {scope}", next_step="ask for global, quiz:ID, class:ID or tag:NAME"
     )

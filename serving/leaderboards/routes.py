@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI, Header, Query, Request
 from starlette.responses import Response
 
 from contracts import ranges
-from contracts.boards import MEASURES, Board, Counting, Scope
+from contracts.boards import MEASURES, SUBJECTS, Board, Counting, Scope
 from contracts.classes import Roster
 from contracts.errors import BadInput, Retryable
 from contracts.identity import checked_id
@@ -51,8 +51,8 @@ Around = Annotated[str, Query(description="id of a subject to show with its neig
 Subject = Annotated[
     str,
     Query(
-        description="who is ranked; a question's id is QUIZ/QUESTION. All but user come from the lake",
-        json_schema_extra={"enum": ["user", "quiz", "question"]},
+        description="who is ranked; a question's id is QUIZ/QUESTION, a word's its slug. All but user come from the lake",
+        json_schema_extra={"enum": list(SUBJECTS)},
     ),
 ]
 Measure = Annotated[
@@ -175,13 +175,15 @@ async def leaderboard(
     wanted = _wanted(k, around, m, users, counting)
     asked = AskedBoard(Scope.parse(scope), period, start, wanted, at, explain, counting, stale)
     # Only a board that the lake sums may take more than a page's time; others are as fresh as they can be.
-    summed = at.past or not counting.users_points
+    summed = at.past or not counting.users_points or asked.scope.kind == "tag"
     ingest = fresh and summed
     if ingest:
         await _may_ingest(request)
     work = period_boards.read(_doors(request), asked)
     work = _fresh(request, work) if ingest else work
-    return reply_to(if_none_match, await (_while_there(request, work) if summed else work))
+    return reply_to(
+        if_none_match, await (_while_there(request, work) if summed or asked.scope.kind == "class" else work)
+    )
 
 
 @router.get(

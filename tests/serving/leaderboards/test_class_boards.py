@@ -218,7 +218,7 @@ def test_other_subjects_and_measures(http: httpx.Client, record: Recorded, small
         reply = ask(http, "/monthly/2024-03-01", measure="plays")
         assert class_board(counted, *month, counting=("user", "plays")) == shown(reply["entries"])
     assert (422, "unknown_period") == refused(http, "/all_time/current", measure="plays")
-    assert (422, "invalid_field") == refused(http, "/daily/current", subject="word")
+    assert (422, "invalid_field") == refused(http, "/daily/current", subject="team")
 
 
 def test_as_it_was_published(http: httpx.Client, record: Recorded, small_lake: SmallLake) -> None:
