@@ -61,12 +61,10 @@ def board(
       ./lakeboard board quiz:part-1 monthly 2017-09-01 --k 20 --around k013
       ./lakeboard board global --from 2026-01-15 --to 2026-02-10T12:00:00+01:00 --explain
       ./lakeboard board global --from 2026-01-01 --to 2026-04-01 --as-of 2026-04-02T00:00:00Z --users u1,u2
-      ./lakeboard board quiz:part-1 monthly 2017-09-01 --subject question --measure misses
-      ./lakeboard board class:5f0c weekly current --explain
+      ./lakeboard board class:5f0c weekly current --subject question --measure misses
     """
-    asked: dict[str, object] = {"k": k, "m": m, "around": around, "users": users}
-    asked |= {"settlement": settlement, "as_of": as_of, "explain": explain or None}
-    asked |= {"subject": subject, "measure": measure}
+    asked: dict[str, object] = {"k": k, "m": m, "around": around, "users": users, "explain": explain or None}
+    asked |= {"settlement": settlement, "as_of": as_of, "subject": subject, "measure": measure}
     if period and start and not (from_ or to or zone or accuracy != "exact"):
         path = "/".join(quote(part, safe=":") for part in (scope, period, start))
     elif from_ and to and not (period or start):
