@@ -14,10 +14,11 @@ from functools import lru_cache
 
 from contracts.boards import Scope
 from contracts.errors import BadInput
-from contracts.periods import Span, first_day, next_start, period_start, span
+from contracts.periods import EPOCH_DAY, Span, first_day, next_start, period_start, span
 from contracts.ranges import ANSWERS, USER_DAYS, Part
 
 ZONE = "UTC"
+DAY_US = 86_400_000_000
 PARENT = Scope("global")
 # Letters and digits that nobody takes for another; no vowels, so that no words come out.
 CODE_LETTERS = "23456789BCDFGHJKLMNPQRSTVWXZ"
@@ -100,10 +101,14 @@ def clips(stays: Iterable[Stay], asked: Span) -> list[Clip]:
 
 def _whole_days(low_us: int, high_us: int) -> tuple[date, date]:
     """The first whole day in [low, high) and the day after the last one; equal if there is none."""
-    first, end = period_start("daily", low_us, ZONE), period_start("daily", high_us, ZONE)
-    if span("daily", first, ZONE).start_us < low_us:
-        first += timedelta(days=1)
-    return first, max(first, end)
+    first = -(-low_us // DAY_US)
+    return _day(first), _day(max(first, high_us // DAY_US))
+
+
+@lru_cache(maxsize=4096)
+def _day(number: int) -> date:
+    """The UTC day of a number: they have no clock changes, and a board reads the days of thousands of stays."""
+    return EPOCH_DAY + timedelta(days=number)
 
 
 @lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""Classes over HTTP: make one, join by its code, see who is in it, leave; who made it leads it."""
+"""Classes over HTTP: make one, join by its code, see who is in it, leave; who made it leads it. All with an account."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from contracts.classes import checked_code
 from contracts.identity import checked_id
 from contracts.periods import iso_ms
 from serving.access.limits import JOINS, OPENINGS, AddressLimit, UserLimit
-from serving.access.roles import require
-from serving.access.tokens import HOST, IMPORTER, PLAYER, Identity
+from serving.access.roles import RoleDependency, require_account
+from serving.access.tokens import ACCESS, DEPLOYMENT, HOST, KEY, ROLES, Identity
 from serving.classes.access import leads, readable
 from serving.classes.store import ClassStore, SchoolClass
 from serving.documented import Responses, documented
-from serving.sessions.routes import clean_name
+from serving.users.display_names import clean_name
 
 router = APIRouter(prefix="/v1/classes", tags=["classes"])
 CLASS_NAME_LENGTH = 60
@@ -53,7 +53,7 @@ def _documented(example: dict[str, Any], s404: str = "unknown_class") -> Respons
     return documented(
         example,
         s401="unauthenticated",
-        s403="forbidden",
+        s403="forbidden account_needed",
         s404=s404,
         s422="invalid_id",
         s429="too_many_requests",
@@ -62,8 +62,9 @@ def _documented(example: dict[str, Any], s404: str = "unknown_class") -> Respons
 
 
 COUNTED = [Depends(UserLimit())]
-Member = Annotated[Identity, Depends(require(PLAYER, HOST))]
-Reader = Annotated[Identity, Depends(require(PLAYER, HOST, IMPORTER))]
+Member = Annotated[Identity, Depends(require_account(*ROLES))]
+# The deployment's key too.
+Reader = Annotated[Identity, Depends(RoleDependency(*ROLES, kinds=(ACCESS, KEY, DEPLOYMENT)))]
 
 
 @asynccontextmanager
@@ -88,7 +89,7 @@ def _shown(of: SchoolClass, user_id: str) -> dict[str, Any]:
         status=201,
         s400="malformed_body",
         s401="unauthenticated",
-        s403="forbidden",
+        s403="forbidden account_needed",
         s409="too_many_classes",
         s422="unknown_field missing_field invalid_field",
         s429="too_many_requests",
@@ -97,7 +98,7 @@ def _shown(of: SchoolClass, user_id: str) -> dict[str, Any]:
     dependencies=[Depends(AddressLimit(OPENINGS))],
 )
 async def make(
-    body: MakeClass, request: Request, identity: Annotated[Identity, Depends(require(HOST))]
+    body: MakeClass, request: Request, identity: Annotated[Identity, Depends(require_account(HOST))]
 ) -> dict[str, Any]:
     """Led by who asks, who is no member of it."""
     made = await request.app.state.classes.create(clean_name(body.name), identity.user_id)
@@ -113,7 +114,7 @@ async def make(
         status=201,
         s400="malformed_body",
         s401="unauthenticated",
-        s403="forbidden player_removed",
+        s403="forbidden account_needed player_removed",
         s404="unknown_join_code unknown_user",
         s409="class_full",
         s422="unknown_field missing_field invalid_field",
@@ -137,7 +138,7 @@ async def join(body: JoinClass, request: Request, identity: Member) -> dict[str,
     responses=documented(
         {"classes": [{"class_id": "5f0c", "name": "5b, English", "leads": True, "members": 27}]},
         s401="unauthenticated",
-        s403="forbidden",
+        s403="forbidden account_needed",
         s429="too_many_requests",
         s503="system_missing",
     ),

@@ -88,12 +88,15 @@ def plan(asked: AskedClass, now: int) -> LivePlan:
 
     All time ends, for this, with the month that runs now: nothing is in a later one.
     """
-    found = LivePlan()
+    found, rest = LivePlan(), []
     end_us = min(asked.whole.end_us, span("monthly", period_start("monthly", now, classes.ZONE)).end_us)
-    for clip in clips(asked.roster.stays, Span(asked.whole.start_us, max(end_us, asked.whole.start_us + 1))):
-        if asked.period != "range" and clip.from_us == asked.whole.start_us and clip.to_us == end_us:
-            found.boards.setdefault((asked.period, asked.start), []).append(clip.user_id)
-            continue
+    end_us = max(end_us, asked.whole.start_us + 1)
+    for stay in asked.roster.stays:
+        if asked.period != "range" and stay.joined_us <= asked.whole.start_us and stay.left_us >= end_us:
+            found.boards.setdefault((asked.period, asked.start), []).append(stay.user_id)
+        else:
+            rest.append(stay)
+    for clip in clips(rest, Span(asked.whole.start_us, end_us)):
         for board in boards_within(clip.first_day, clip.end_day):
             if span(*board, classes.ZONE).start_us <= now:
                 found.boards.setdefault(board, []).append(clip.user_id)

@@ -143,7 +143,7 @@ def _at(settlement: str, as_of: str) -> At:
     responses=documented(
         examples.BOARD,
         s401="unauthenticated",
-        s403="forbidden",
+        s403="forbidden account_needed",
         s404="board_not_kept unknown_quiz unknown_session unknown_class unknown_settlement not_found",
         s422="unknown_scope unknown_period wrong_start invalid_id invalid_field range_too_large too_many_corrections",
         s503="system_missing overloaded",
@@ -192,7 +192,7 @@ async def leaderboard(
     responses=documented(
         examples.RANGE,
         s401="unauthenticated",
-        s403="forbidden",
+        s403="forbidden account_needed",
         s404="board_not_kept unknown_quiz unknown_class unknown_settlement not_found",
         s422="unknown_scope unknown_zone wrong_start range_too_large invalid_id invalid_field too_many_corrections",
         s503="system_missing overloaded",

@@ -11,7 +11,9 @@ import psycopg
 import pyarrow as pa
 
 from contracts.periods import FOREVER_US, iso_ms
+from serving.access.tokens import ACCESS, HOST, Identity, sign
 from tests import model
+from tests.serving.api_process import JWT_KEY
 from tests.serving.leaderboards.test_any_range import _IDS, _MEASURES, DAY_US, counted_table
 from tests.serving.recorded import Recorded
 
@@ -23,6 +25,23 @@ class StayOf:
     user_id: str
     joined_us: int
     left_us: int | None
+
+
+def accounts_of(postgres_url: str, users: list[str]) -> dict[str, dict[str, str]]:
+    """Accounts of users, new ones too, logged in: the headers of each. By SQL: a password takes its time to hash."""
+    roles = ("player", "host")
+    with psycopg.connect(postgres_url) as sql, sql.cursor() as cursor:
+        for query in (
+            "INSERT INTO users (user_id, name, origin) SELECT u, u, 'live' FROM unnest(%s::text[]) u ON CONFLICT DO NOTHING",
+            "INSERT INTO accounts (user_id, login_name, roles) SELECT u, u, '{player,host}' FROM unnest(%s::text[]) u",
+            "INSERT INTO logins (login_id, user_id, expires_at) SELECT u, u, now() + interval '1 day' FROM unnest(%s::text[]) u",
+        ):
+            cursor.execute(query, (users,))
+    found = {}
+    for user in users:
+        identity = Identity(user, HOST, kind=ACCESS, roles=roles, login_id=user)
+        found[user] = {"Authorization": f"Bearer {sign(identity, JWT_KEY)}"}
+    return found
 
 
 def put_class(record: Recorded, class_id: str, stays: list[StayOf], owner: str = "owner") -> None:

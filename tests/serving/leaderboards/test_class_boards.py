@@ -21,6 +21,7 @@ from tests import model
 from tests.serving.api_process import IMPORTER_KEY, JWT_KEY, ApiProcess
 from tests.serving.leaderboards.classes import (
     StayOf,
+    accounts_of,
     class_board,
     counted_by,
     put_class,
@@ -276,14 +277,14 @@ def test_a_member_on_many_boards_and_a_fast_estimate(
     users = users_of(answers)
     put_class(record, "c1", [StayOf(user, 0, None) for user in users], owner="teacher")
     names = "class:c1/weekly/2024-03-25,global/weekly/2024-03-25,class:other/daily/current"
-    member, stranger = (
-        {"Authorization": f"Bearer {sign(Identity(user, PLAYER), JWT_KEY)}"} for user in (users[0], "eve")
-    )
+    logged_in = accounts_of(record.postgres_url, [users[0], "eve"])
+    member, stranger = logged_in[users[0]], logged_in["eve"]
+    seat = {"Authorization": f"Bearer {sign(Identity(users[0], PLAYER), JWT_KEY)}"}
     del http.headers["X-API-Key"]
     found = http.get(f"/v1/users/{users[0]}/ranks", params={"boards": names}, headers=member).json()["ranks"]
     assert found[0]["entry"] == found[1]["entry"] and found[0]["entry"]
     assert "unknown_class" == found[2]["error"]["code"]
-    for headers, code in ((stranger, "forbidden"), ({}, "unauthenticated")):
+    for headers, code in ((stranger, "forbidden"), (seat, "account_needed"), ({}, "unauthenticated")):
         found = http.get(f"/v1/users/{users[0]}/ranks", params={"boards": names}, headers=headers).json()
         assert code == found["ranks"][0]["error"]["code"] and found["ranks"][1]["entry"]
     fast = http.get(

@@ -14,12 +14,10 @@ import httpx
 import psycopg
 import pytest
 
-from serving.access.tokens import HOST, PLAYER, Identity, sign
 from tests import model
-from tests.serving.api_process import JWT_KEY, ApiProcess
-from tests.serving.leaderboards.classes import StayOf, class_board, counted_by
+from tests.serving.api_process import ApiProcess
+from tests.serving.leaderboards.classes import StayOf, accounts_of, class_board, counted_by
 from tests.serving.leaderboards.test_any_range import shown
-from tests.serving.live.test_play import bearer
 from tests.serving.recorded import Recorded
 from tests.serving.relay_stack import arrivals
 
@@ -62,10 +60,6 @@ def played(record: Recorded, answers: list[model.Answer]) -> list[model.Answer]:
     return arrivals(answers)
 
 
-def token_of(user: str, role: str = PLAYER) -> dict[str, str]:
-    return bearer(sign(Identity(user, role), JWT_KEY))
-
-
 def posts(api: ApiProcess, calls: list[tuple[str, dict[str, str], dict[str, Any]]]) -> set[int]:
     """Calls of many callers, some at once; the statuses."""
 
@@ -92,26 +86,27 @@ def stays_of(record: Recorded, class_id: str) -> list[StayOf]:
 
 def test_a_thousand_members(api: ApiProcess, record: Recorded) -> None:
     chance, users = random.Random(7), [f"m{n:04d}" for n in range(MEMBERS + 200)]
-    owner = token_of("teacher", HOST)
     left_s = 86_400 - time.time() % 86_400
     if left_s < 120:  # not over midnight: today's board is then one board
         time.sleep(left_s + 1)
     answers = played(record, answers_now(chance, users, "before"))
+    logged_in = accounts_of(record.postgres_url, [*users, "teacher"])
+    owner = logged_in["teacher"]
     made = httpx.post(f"{api.url}/v1/classes", json={"name": "everybody"}, headers=owner).raise_for_status()
     ident, body = made.json()["class_id"], {"code": made.json()["code"]}
     members = users[:MEMBERS]
-    assert {201} == posts(api, [("/join", token_of(user), body) for user in members])
+    assert {201} == posts(api, [("/join", logged_in[user], body) for user in members])
     answers += played(record, answers_now(chance, users, "all"))
     gone, back, removed = members[:50], members[50:80], members[80:100]
-    assert {200} == posts(api, [(f"/{ident}/leave", token_of(user), {}) for user in (*gone, *back)])
+    assert {200} == posts(api, [(f"/{ident}/leave", logged_in[user], {}) for user in (*gone, *back)])
     assert {200} == posts(api, [(f"/{ident}/members/{user}/remove", owner, {}) for user in removed])
     answers += played(record, answers_now(chance, users, "fewer"))
-    assert {201} == posts(api, [("/join", token_of(user), body) for user in back])
-    assert {403} == posts(api, [("/join", token_of(user), body) for user in removed])
+    assert {201} == posts(api, [("/join", logged_in[user], body) for user in back])
+    assert {403} == posts(api, [("/join", logged_in[user], body) for user in removed])
     answers += played(record, answers_now(chance, users, "after"))
     stays = stays_of(record, ident)
     assert MEMBERS + len(back) == len(stays)
-    counted, me = counted_by(answers, stays), token_of(members[500])
+    counted, me = counted_by(answers, stays), logged_in[members[500]]
     for period, tick_us in (("daily", 1_000_000), ("monthly", 1_000_000), ("all_time", 3_600_000_000)):
         board = httpx.get(
             f"{api.url}/v1/leaderboards/class:{ident}/{period}/current",
@@ -125,7 +120,7 @@ def test_a_thousand_members(api: ApiProcess, record: Recorded) -> None:
         assert "history" == board["provenance"]["source"]
     # Whoever left sees no more of it, and the global board knows nothing of classes.
     for user in (gone[0], removed[0], users[-1]):
-        seen = httpx.get(f"{api.url}/v1/leaderboards/class:{ident}/daily/current", headers=token_of(user))
+        seen = httpx.get(f"{api.url}/v1/leaderboards/class:{ident}/daily/current", headers=logged_in[user])
         assert 403 == seen.status_code
     everybody = httpx.get(f"{api.url}/v1/leaderboards/global/daily/current").json()
     assert len(users) == everybody["participants"]
@@ -135,9 +130,10 @@ def test_as_if_all_had_been_members_for_ever(api: ApiProcess, record: Recorded) 
     """Stays put back to before the first answer: the boards of Redis alone, and a late joiner beside them."""
     chance, users = random.Random(8), [f"m{n:04d}" for n in range(MEMBERS)]
     answers = played(record, answers_now(chance, users, "one"))
-    ident = httpx.post(
-        f"{api.url}/v1/classes", json={"name": "old"}, headers=token_of("teacher", HOST)
-    ).json()["class_id"]
+    logged_in = accounts_of(record.postgres_url, [*users, "teacher"])
+    ident = httpx.post(f"{api.url}/v1/classes", json={"name": "old"}, headers=logged_in["teacher"]).json()[
+        "class_id"
+    ]
     now = time.time_ns() // 1_000
     with psycopg.connect(record.postgres_url) as sql:
         sql.execute(
@@ -151,7 +147,7 @@ def test_as_if_all_had_been_members_for_ever(api: ApiProcess, record: Recorded) 
     board = httpx.get(
         f"{api.url}/v1/leaderboards/class:{ident}/daily/current",
         params={"k": 1000, "explain": True},
-        headers=token_of(users[0]),
+        headers=logged_in[users[0]],
         timeout=60,
     ).json()
     assert class_board(counted, 0, 1 << 62) == shown(board["entries"])
