@@ -106,7 +106,7 @@ def over_http(http: httpx.Client, ident: str, users: list[str], source: str) -> 
     """A read of the class' week, around a random member. Raises RuntimeError if it is not the board that it should be."""
 
     def read() -> None:
-        params = {"k": 10, "m": 5, "around": random.choice(users)}
+        params: dict[str, str | int] = {"k": 10, "m": 5, "around": random.choice(users)}
         board = (
             http.get(f"/v1/leaderboards/class:{ident}/weekly/current", params=params)
             .raise_for_status()
