@@ -13,8 +13,8 @@ from contracts.classes import checked_code
 from contracts.identity import checked_id
 from contracts.periods import iso_ms
 from serving.access.limits import JOINS, OPENINGS, AddressLimit, UserLimit
-from serving.access.roles import RoleDependency, require_account
-from serving.access.tokens import ACCESS, DEPLOYMENT, HOST, KEY, ROLES, Identity
+from serving.access.roles import require_account
+from serving.access.tokens import HOST, ROLES, Identity
 from serving.classes.access import leads, readable
 from serving.classes.store import ClassStore, SchoolClass
 from serving.documented import Responses, documented
@@ -63,8 +63,6 @@ def _documented(example: dict[str, Any], s404: str = "unknown_class") -> Respons
 
 COUNTED = [Depends(UserLimit())]
 Member = Annotated[Identity, Depends(require_account(*ROLES))]
-# The deployment's key too.
-Reader = Annotated[Identity, Depends(RoleDependency(*ROLES, kinds=(ACCESS, KEY, DEPLOYMENT)))]
 
 
 @asynccontextmanager
@@ -154,7 +152,7 @@ async def mine(request: Request, identity: Member) -> dict[str, Any]:
     responses=_documented({**_SHOWN, "members": [_MEMBER]}),
     dependencies=COUNTED,
 )
-async def read(class_id: str, request: Request, identity: Reader) -> dict[str, Any]:
+async def read(class_id: str, request: Request, identity: Member) -> dict[str, Any]:
     """Those who are in it now; who leads it sees who was, too, and the code."""
     checked_id(class_id, "class_id")
     store: ClassStore = request.app.state.classes

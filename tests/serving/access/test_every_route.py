@@ -16,6 +16,7 @@ from tests.serving.api_process import IMPORTER_KEY, ApiProcess
 EVERYBODY_WITH = ", ".join(sorted(ROLES))
 ANYONE, HOSTS, PLAYERS, IN_GAME, IMPORTERS = "anyone", "host", "player", "host, player", "importer"
 # An account or a key of one; somebody who has logged in; an admin who has.
+HOSTS_WITH_ACCOUNT = "host (account)"
 ACCOUNTS, PERSONS, ADMINS = f"{EVERYBODY_WITH} (account)", f"{EVERYBODY_WITH} (person)", "admin (person)"
 # A line for every route. A new one belongs here with a decision; what outlives a session takes `require_account`.
 DECIDED = {
@@ -53,6 +54,16 @@ DECIDED = {
     "POST /v1/auth/refresh": ANYONE,
     "POST /v1/auth/sign-up": ANYONE,
     "POST /v1/auth/ticket": ANYONE,
+    # Whose class it is, and who is in it, the routes look at themselves.
+    "GET /v1/classes": ACCOUNTS,
+    "POST /v1/classes": HOSTS_WITH_ACCOUNT,
+    "POST /v1/classes/join": ACCOUNTS,
+    "GET /v1/classes/{class_id}": ACCOUNTS,
+    "POST /v1/classes/{class_id}/close": ACCOUNTS,
+    "POST /v1/classes/{class_id}/code": ACCOUNTS,
+    "POST /v1/classes/{class_id}/leave": ACCOUNTS,
+    "POST /v1/classes/{class_id}/members/{user_id}/readmit": ACCOUNTS,
+    "POST /v1/classes/{class_id}/members/{user_id}/remove": ACCOUNTS,
     "POST /v1/import/answers": IMPORTERS,
     "POST /v1/import/boards_since": IMPORTERS,
     # What is played, as windows say it; of the pipeline only how far behind it is: sizes and memory are in /metrics.

@@ -100,7 +100,6 @@ def test_who_may_do_what(api: ApiProcess) -> None:
     for token in (stranger, other.owner):
         assert (403, "forbidden") == code(one.read(token))
     assert 401 == one.http.get(f"/classes/{one.id}").status_code
-    assert 200 == one.http.get(f"/classes/{one.id}", headers={"X-API-Key": IMPORTER_KEY}).status_code
     key = {"X-API-Key": IMPORTER_KEY}
     assert (403, "account_needed") == code(one.http.post("/classes", json={"name": "x"}, headers=key))
     assert 401 == one.http.post("/classes", json={"name": "x"}, headers=bearer("forged")).status_code
@@ -129,7 +128,9 @@ def test_who_may_do_what(api: ApiProcess) -> None:
             )
         }
         assert {(403, "account_needed")} == found
-    # The deployment's key is no account.
+    # The deployment's key is no account; boards it reads, for the command line.
+    assert (403, "account_needed") == code(one.read(key))
+    assert 200 == httpx.get(board + "/daily/current", headers=key).status_code
     assert (403, "account_needed") == code(one.join(key))
     assert "importer" not in {name_of(row) for row in one.members()}
 
