@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contracts.errors import BadInput
-from contracts.sketched import DAY_US, HOUR_US, LEVEL_US, MINUTE_US
+from contracts.sketched import DAY_US, HOUR_US, MINUTE_US
 
 # A century: far above what anyone has, and a bound on the windows of one question.
 MOST_DAYS = 36_525
@@ -29,13 +29,14 @@ def whole_minutes(from_us: int, to_us: int) -> tuple[int, int]:
 def cover(start_us: int, end_us: int) -> list[Window]:
     """(level, start) of the fewest windows that make up [start_us, end_us) of whole minutes, in order of level."""
     days = _inside(DAY_US, start_us, end_us)
-    found: list[Window] = [("day", at) for at in range(*days, DAY_US)]
+    hours: list[Window] = []
+    minutes: list[Window] = []
     for left, right in _edges(days, start_us, end_us):
-        hours = _inside(HOUR_US, left, right)
-        found += [("hour", at) for at in range(*hours, HOUR_US)]
-        for first, last in _edges(hours, left, right):
-            found += [("minute", at) for at in range(first, last, MINUTE_US)]
-    return sorted(found, key=lambda window: (-LEVEL_US[window[0]], window[1]))
+        whole = _inside(HOUR_US, left, right)
+        hours += [("hour", at) for at in range(*whole, HOUR_US)]
+        for first, last in _edges(whole, left, right):
+            minutes += [("minute", at) for at in range(first, last, MINUTE_US)]
+    return [("day", at) for at in range(*days, DAY_US)] + hours + minutes
 
 
 def _inside(length_us: int, start_us: int, end_us: int) -> tuple[int, int]:

@@ -155,29 +155,31 @@ class SketchStore:
         """What makes up [start_us, end_us), whole minutes."""
         with self.lock:
             own = self._kinds[kind]
-            wanted = cover(start_us, end_us)
-            found = [window for window in wanted if window[1] in own.rows[window[0]]]
-            found += self._loose_inside(own, set(wanted))
-            missing = [window for window in wanted if self._is_missing(own, window, now_us)]
-            late = tuple(self._pending(own, set(found), start_us, end_us))
+            found: list[Window] = []
+            missing: list[Window] = []
+            for window in cover(start_us, end_us):
+                if window[1] in own.rows[window[0]]:
+                    found.append(window)
+                elif self._is_missing(own, window, now_us):
+                    missing.append(window)
+            found += self._loose_inside(own, start_us, end_us)
+            late = tuple(self._pending(own, set(found), start_us, end_us)) if self._late else ()
             return Selection(BY_KIND[kind], tuple(found), tuple(missing), late)
 
     @staticmethod
-    def _loose_inside(kind: _Kind, wanted: set[Window]) -> Iterator[Window]:
-        """Loose windows that a longer window of the range holds, and that are not in one that is loose itself."""
+    def _loose_inside(kind: _Kind, start_us: int, end_us: int) -> Iterator[Window]:
+        """Loose windows whose longer one lies in the range: that one, or a longer still, is what the range is made of."""
         for level, starts in kind.loose.items():
+            length = LEVEL_US[_ABOVE[level]]
             for start in starts:
-                upper, at = level, start
-                while upper in _ABOVE:
-                    upper, at = _ABOVE[upper], window_start_us(_ABOVE[upper], at)
-                    if (upper, at) in wanted:
-                        yield level, start
-                        break
+                above = start // length * length
+                if start_us <= above and above + length <= end_us:
+                    yield level, start
 
     def _is_missing(self, kind: _Kind, window: Window, now_us: int) -> bool:
         """Whether the lake may have a window that is not here: the topic keeps it no longer, and it was played in."""
         level, start = window
-        if start in kind.rows[level] or now_us - start <= KEEP_US[level]:
+        if now_us - start <= KEEP_US[level]:
             return False
         while level in _ABOVE:
             level, below = _ABOVE[level], start
