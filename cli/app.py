@@ -46,6 +46,7 @@ COMMANDS = (
     Command("up", "cli.commands.stack", "up"),
     Command("down", "cli.commands.stack", "down"),
     Command("status", "cli.commands.stack", "status"),
+    Command("part", "cli.commands.part", "part", needs=("docker",)),
     Command("api", "cli.commands.scaling", "api", needs=("serving/live/placement.py",), group="scale"),
     Command("doctor", "cli.commands.doctor", "doctor"),
     Command("add", "cli.commands.users", "add", needs=("serving/access/command.py",), group="user"),

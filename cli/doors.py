@@ -1,8 +1,13 @@
-"""The running stack's HTTP doors: asked with the importer key, refusals turned into this program's errors."""
+"""The running stack's HTTP doors: asked with the importer key, refusals turned into this program's errors.
+
+LAKEBOARD_API_URL names a stack that is not this machine's own (containers, another host), LAKEBOARD_SECRETS_DIR then the
+folder with its `importer_key`.
+"""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,13 +22,25 @@ def layout() -> Layout:
 
 
 def client(place: Layout, lane: int = 0) -> httpx.Client:
-    """A client of an api process, with the importer key; lanes take the processes in turn."""
-    ports = place.settings("live").api_ports
-    return httpx.Client(
-        base_url=f"http://127.0.0.1:{ports[lane % len(ports)]}",
-        headers={"X-API-Key": place.secrets["importer_key"]},
-        timeout=60,
-    )
+    """A client of an api process, with the importer key; lanes take the processes in turn. Raises SystemMissing: no key."""
+    elsewhere = os.environ.get("LAKEBOARD_API_URL")
+    if elsewhere:
+        url, key = elsewhere, _key_in(Path(os.environ.get("LAKEBOARD_SECRETS_DIR") or "."))
+    else:
+        ports = place.settings("live").api_ports
+        url, key = f"http://127.0.0.1:{ports[lane % len(ports)]}", place.secrets["importer_key"]
+    return httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=60)
+
+
+def _key_in(folder: Path) -> str:
+    try:
+        return (folder / "importer_key").read_text().strip()
+    except OSError as error:
+        raise SystemMissing(
+            "system_missing",
+            f"the importer key of LAKEBOARD_API_URL cannot be read: {error}",
+            next_step="set LAKEBOARD_SECRETS_DIR to the folder that holds importer_key",
+        ) from error
 
 
 def ask(http: httpx.Client, method: str, path: str, **options: Any) -> Any:

@@ -28,6 +28,7 @@ NAMES = {
     "test": "main with the test tools (about 1.2 GB)",
     "flink": "Flink (about 0.7 GB)",
     "airflow": "Airflow (about 0.5 GB)",
+    "containers": "checks of the container files (about 0.1 GB)",
     "java": "a Java 21 runtime from PyPI (about 0.2 GB)",
 }
 

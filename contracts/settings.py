@@ -37,7 +37,7 @@ class ShardAddress:
     outbox_entries: with this many in its outbox a shard takes no new answers.
     """
 
-    url: str
+    url: str = field(repr=False)
     sentinels: tuple[str, ...] = ()
     primary: str = ""
     wait_replicas: int = 0
@@ -47,10 +47,12 @@ class ShardAddress:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings. Secrets are files in `secrets_dir`; the two SQL addresses hold a password and are not shown."""
+    """All settings. Secrets are files in `secrets_dir`; addresses that may hold a password are not shown."""
 
     profile: str = "full"
-    valkey_urls: tuple[str, ...] = ("redis://127.0.0.1:6401/0", "redis://127.0.0.1:6402/0")
+    valkey_urls: tuple[str, ...] = field(
+        default=("redis://127.0.0.1:6401/0", "redis://127.0.0.1:6402/0"), repr=False
+    )
     # With sentinels a shard is found by its name there; its URL then says only how to log in, and the database.
     valkey_sentinels: tuple[str, ...] = ()
     valkey_primaries: tuple[str, ...] = ("valkey_1", "valkey_2")

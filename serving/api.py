@@ -1,6 +1,8 @@
-"""The api process: assembles the rooms' routes into one application and runs it on loopback.
+"""The api process: assembles the rooms' routes into one application and runs it.
 
-    python -m serving.api --port N        settings from LAKEBOARD_* (contracts/settings.py)
+    python -m serving.api --port N [--host ADDRESS] [--name NAME]    settings from LAKEBOARD_* (contracts/settings.py)
+
+Another address than loopback is for a network of its own (a container's): the gateway stands before the process.
 
 A room whose module is absent is not included, so that a profile may leave it out.
 """
@@ -144,15 +146,17 @@ def main() -> None:
     """Serves until a signal; connections that are open get 5 s to end."""
     parser = argparse.ArgumentParser(prog="python -m serving.api", description="one api process")
     parser.add_argument("--port", type=int, required=True)
-    port = parser.parse_args().port
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at")
+    parser.add_argument("--name", help="what the gateway knows this process by (default: api-PORT)")
+    given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     trusted = from_mapping(os.environ).trusted_proxies
-    app = create_app(os.environ, f"api-{port}")
+    app = create_app(os.environ, given.name or f"api-{given.port}")
     uvicorn.run(
         app,
-        host="127.0.0.1",
-        port=port,
+        host=given.host,
+        port=given.port,
         loop="uvloop",
         http="httptools",
         ws=LiveProtocol,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import chromium, prometheus
+from cli import chromium, containers, prometheus
 from cli.environments import child_env, ensure, say
 from cli.jars import GROUPS, ensure_jars
 from cli.java import java_home
@@ -26,6 +26,8 @@ WITH_FLINK = {"engine", "end_to_end", "faults"}
 WITH_AIRFLOW = {"repository", "end_to_end"}
 # Kinds that check the monitoring's configuration, or run it.
 WITH_PROMETHEUS = {"repository", "service"}
+# The container files are checked and run.
+WITH_CONTAINERS = {"repository", "end_to_end"}
 
 
 def test(
@@ -81,7 +83,7 @@ def _run_kinds(
     env = child_env()
     if strict:
         rest = ["-p", "tests.skips", *rest]
-    _provide(set(chosen), python, env)
+    _provide(set(chosen), python, env, long)
     ran = False
     for kind in chosen:
         say(f"test {kind}")
@@ -97,7 +99,7 @@ def _run_kinds(
     return ran
 
 
-def _provide(kinds: set[str], python: Path, env: dict[str, str]) -> None:
+def _provide(kinds: set[str], python: Path, env: dict[str, str], long: bool) -> None:
     """Fetches what the kinds start, before pytest's clock runs."""
     if "browser" in kinds:
         found = chromium.ensure(python)
@@ -107,6 +109,10 @@ def _provide(kinds: set[str], python: Path, env: dict[str, str]) -> None:
             say(f"the browser tests will fail: no Chromium can be had here. Run: {chromium.MEND}")
     if kinds & WITH_PROMETHEUS and len(prometheus.ensure()) < len(prometheus.PROGRAMS):
         say(f"tests of the monitoring will be skipped: no Prometheus can be had here. Run: {prometheus.MEND}")
+    if kinds & WITH_CONTAINERS:
+        ensure("containers")
+    if "end_to_end" in kinds and long and containers.ensure():
+        say(f"the tests of containers will be skipped: podman cannot be had here. Run: {containers.MEND}")
     if kinds & WITH_AIRFLOW:
         ensure("airflow")
     if kinds & WITH_FLINK:

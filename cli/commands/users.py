@@ -11,6 +11,8 @@ import typer
 
 from cli.environments import child_env
 from cli.stack.layout import layout_from
+from cli.stack.parts import with_passwords
+from contracts.settings import from_mapping
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 LoginName = Annotated[str, typer.Argument(help="The name to log in with.")]
@@ -56,10 +58,16 @@ def list_(
     _run("list", part, *(["--json"] if json_ else []))
 
 
+def settings_here() -> dict[str, str]:
+    """The stack's settings: this machine's, or those that a container was given, with its passwords."""
+    if os.environ.get("LAKEBOARD_POSTGRES_URL"):
+        return with_passwords(from_mapping(os.environ)).to_env()
+    # Needs Postgres alone, which both profiles have.
+    return layout_from(os.environ).environment("live")
+
+
 def _run(*arguments: str) -> None:
     """Beside the api, in the environment that runs play; a name is an argument, never part of a shell's line."""
-    layout = layout_from(os.environ)
-    profile = "live"  # needs Postgres alone, which both profiles have
     command = [sys.executable, "-m", "serving.access.command", *arguments]
-    env = child_env(**layout.environment(profile))
+    env = child_env(**settings_here())
     raise typer.Exit(subprocess.run(command, env=env).returncode)

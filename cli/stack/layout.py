@@ -7,7 +7,7 @@ import os
 import secrets
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -111,19 +111,7 @@ class Layout:
     @cached_property
     def secrets(self) -> dict[str, str]:
         """The secrets by name, made on first use as files only their owner can read."""
-        folder = self.home / "secrets"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = {}
-        for name in SECRETS:
-            path = folder / name
-            if not path.exists():
-                # Written beside and renamed: a cut never leaves an empty secret, which would be accepted for ever.
-                draft = folder / f".{name}.{os.getpid()}"
-                with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
-                    file.write(secrets.token_urlsafe(32))
-                draft.rename(path)
-            found[name] = path.read_text().strip()
-        return found
+        return make_secrets(self.home / "secrets", SECRETS)
 
     def python(self, environment: str) -> Path:
         """The interpreter of one of the locked environments (live, main, flink, airflow, test)."""
@@ -195,6 +183,22 @@ class Layout:
             "LAKEBOARD_PORT_OFFSET": str(self.port_offset),
             "PYTHONUNBUFFERED": "1",
         }
+
+
+def make_secrets(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """The secrets of these names, made where they are not there yet."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = {}
+    for name in names:
+        path = folder / name
+        if not path.exists():
+            # Written beside and renamed: a cut never leaves an empty secret, which would be accepted for ever.
+            draft = folder / f".{name}.{os.getpid()}"
+            with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(32))
+            draft.rename(path)
+        found[name] = path.read_text().strip()
+    return found
 
 
 def chosen_settings(file: Path = REPOSITORY / "lakeboard.toml") -> Settings:

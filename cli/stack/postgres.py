@@ -95,11 +95,46 @@ def _accepts(port: int) -> bool:
     return True
 
 
-def postgres(folder: Path, port: int, password: str, databases: tuple[str, ...] = ("lakeboard",)) -> Process:
-    """Defines the server on 127.0.0.1 with password login and the named databases."""
+def create_alone(folder: Path, name: str) -> None:
+    """Creates a database in a cluster that no server runs on; where it has been made nothing is done.
+
+    For a server that takes this process' place (a container's), so that nobody is left to connect to it.
+    """
+    mark = folder.parent / f"{folder.name}.{name}"
+    if mark.exists():
+        return
+    done = subprocess.run(
+        [str(binaries() / "postgres"), "--single", "-D", str(folder), "postgres"],
+        input=f'create database "{name}"\n',
+        capture_output=True,
+        text=True,
+    )
+    # It ends with 0 whatever became of a statement. Killed before the mark, the next start finds the database there.
+    if done.returncode or ("ERROR" in done.stderr and "already exists" not in done.stderr):
+        raise RuntimeError(f"the database {name} could not be made: {done.stderr[-500:]}")
+    mark.touch()
+
+
+def let_in_from_afar(folder: Path) -> None:
+    """Adds password login from other machines to the cluster's rules; initdb's name loopback alone."""
+    rules = folder / "pg_hba.conf"
+    line = "host all all all scram-sha-256\n"
+    if line not in rules.read_text():
+        with rules.open("a") as file:
+            file.write(line)
+
+
+def postgres(
+    folder: Path,
+    port: int,
+    password: str,
+    databases: tuple[str, ...] = ("lakeboard",),
+    listen: str = "127.0.0.1",
+) -> Process:
+    """Defines the server with password login and the named databases. listen: the addresses it is reached at."""
     user_id = _daemon_user()
     settings = {
-        "listen_addresses": "127.0.0.1",
+        "listen_addresses": listen,
         "port": str(port),
         "unix_socket_directories": "",
         "max_connections": "200",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,19 @@ ADDRESS_RATE, ADDRESS_BURST = 1_000, 3_000
 READ_TIMEOUT_S = 20
 
 
-def static_with(web: str, inner: str, routes: Path, read_timeout_s: int = READ_TIMEOUT_S) -> dict[str, Any]:
-    """What Traefik reads once. web, inner: the addresses of everybody's door and of its own figures."""
+def static_with(
+    web: str, inner: str, routes: Path, read_timeout_s: int = READ_TIMEOUT_S, proxies: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What Traefik reads once. web, inner: the addresses of everybody's door and of its own figures.
+
+    proxies: networks of those before it whose X-Forwarded-For it believes; from others it throws the header away.
+    """
     return {
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
         "entryPoints": {
             "web": {
                 "address": web,
+                **({"forwardedHeaders": {"trustedIPs": list(proxies)}} if proxies else {}),
                 "transport": {
                     "respondingTimeouts": {"readTimeout": f"{read_timeout_s}s", "idleTimeout": "180s"}
                 },
@@ -48,13 +54,14 @@ def static_with(web: str, inner: str, routes: Path, read_timeout_s: int = READ_T
 
 
 def _middlewares(
-    allowed_networks: Sequence[str], always: Sequence[str], rate: int, burst: int
+    allowed_networks: Sequence[str], always: Sequence[str], rate: int, burst: int, proxies: Sequence[str]
 ) -> dict[str, Any]:
     """What every request passes, first one first."""
-    address = {"ipStrategy": {"depth": 0}}
+    # Whose request it is: who connects, or behind proxies the last address that is none of theirs.
+    address = {"ipStrategy": {"excludedIPs": list(proxies)} if proxies else {"depth": 0}}
     found: dict[str, Any] = {}
     if allowed_networks:
-        found["networks"] = {"ipAllowList": {"sourceRange": [*allowed_networks, *always]}}
+        found["networks"] = {"ipAllowList": {"sourceRange": [*allowed_networks, *always], **address}}
     found["rate"] = {
         "rateLimit": {
             "average": rate,
@@ -66,32 +73,37 @@ def _middlewares(
     return found
 
 
-def routes_over(
-    ports: Sequence[int],
+def routes_over(ports: Sequence[int], **passed: Any) -> dict[str, Any]:
+    """`routes_to` the api processes on these ports of this machine."""
+    return routes_to({f"api-{port}": f"http://127.0.0.1:{port}" for port in ports}, **passed)
+
+
+def routes_to(
+    servers: Mapping[str, str],
     allowed_networks: Sequence[str] = (),
     always: Sequence[str] = THIS_MACHINE,
     rate: int = ADDRESS_RATE,
     burst: int = ADDRESS_BURST,
+    proxies: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Routes to the api processes on these ports: balanced over all, and a socket to the one that placement names.
+    """Routes to api processes (name → URL): balanced over all, and a socket to the one that placement names.
 
     A named process that is not ready (it drains, or is gone) answers 503 here; a client then asks placement again.
     """
-    passed = _middlewares(allowed_networks, always, rate, burst)
+    passed = _middlewares(allowed_networks, always, rate, burst, proxies)
     check = {"path": "/readyz", "interval": "1s", "timeout": "900ms"}
 
-    def service(*found: int) -> dict[str, Any]:
-        servers = [{"url": f"http://127.0.0.1:{port}"} for port in found]
-        return {"loadBalancer": {"servers": servers, "healthCheck": check}}
+    def service(*urls: str) -> dict[str, Any]:
+        return {"loadBalancer": {"servers": [{"url": url} for url in urls], "healthCheck": check}}
 
     placed = {
-        f"api-{port}": {
-            "rule": f"Path(`/v1/live`) && Query(`handler`, `api-{port}`)",
+        name: {
+            "rule": f"Path(`/v1/live`) && Query(`handler`, `{name}`)",
             "entryPoints": ["web"],
-            "service": f"api-{port}",
+            "service": name,
             "middlewares": list(passed),
         }
-        for port in ports
+        for name in servers
     }
     everything = {
         # Internal routes and metrics are for this machine only, whatever the network.
@@ -106,7 +118,10 @@ def routes_over(
         "http": {
             "middlewares": passed,
             "routers": {**placed, "all": everything},
-            "services": {"api": service(*ports), **{f"api-{port}": service(port) for port in ports}},
+            "services": {
+                "api": service(*servers.values()),
+                **{name: service(url) for name, url in servers.items()},
+            },
         }
     }
 
@@ -114,14 +129,19 @@ def routes_over(
 def write_routes(layout: Layout, numbers: Sequence[int]) -> None:
     """Routes to the api processes of these numbers; Traefik reads the file again when it changes."""
     found = routes_over(
-        [layout.port(f"api_{number}") for number in numbers], chosen_settings().allowed_networks
+        [layout.port(f"api_{number}") for number in numbers],
+        allowed_networks=chosen_settings().allowed_networks,
     )
-    text = json.dumps(found, indent=1)  # JSON is YAML
-    routes = routes_file(layout)
-    if not routes.exists() or routes.read_text() != text:
-        draft = routes.with_suffix(".draft")
+    replace_routes(routes_file(layout), found)
+
+
+def replace_routes(file: Path, routes: Mapping[str, Any]) -> None:
+    """Writes the routes in one step, if they are not what the file already says."""
+    text = json.dumps(routes, indent=1)  # JSON is YAML
+    if not file.exists() or file.read_text() != text:
+        draft = file.with_suffix(".draft")
         draft.write_text(text)
-        draft.replace(routes)
+        draft.replace(file)
 
 
 def routes_file(layout: Layout) -> Path:

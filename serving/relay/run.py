@@ -1,6 +1,6 @@
 """The relay process: one loop a shard, Kafka beside it where it is configured, sealing, heartbeat and metrics.
 
-    python -m serving.relay.run [--metrics-port N]      settings from LAKEBOARD_* (contracts/settings.py)
+    python -m serving.relay.run [--metrics-port N [--metrics-host ADDRESS]]      settings from LAKEBOARD_* (contracts/settings.py)
 
 Several may run: the leases let one lead each shard. A shard whose record is broken stops and alarms; others go on.
 """
@@ -266,12 +266,13 @@ def main(environment: Mapping[str, str] = os.environ) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m serving.relay.run", description="the relay process")
     parser.add_argument("--metrics-port", type=int, default=0)
-    port = parser.parse_args().metrics_port
+    parser.add_argument("--metrics-host", default="127.0.0.1")
+    given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for noisy in ("kafka", "httpx", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    if port:
-        start_http_server(port, addr="127.0.0.1")
+    if given.metrics_port:
+        start_http_server(given.metrics_port, addr=given.metrics_host)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

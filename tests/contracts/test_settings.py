@@ -31,6 +31,7 @@ def test_the_environment_wins_over_the_file() -> None:
         ({"LAKEBOARD_VALKEY_SENTINELS": "a:1,b"}, {}),
         ({"LAKEBOARD_VALKEY_SENTINELS": "a:1", "LAKEBOARD_VALKEY_PRIMARIES": "one"}, {}),
         ({"LAKEBOARD_VALKEY_WAIT_MS": "0"}, {}),  # WAIT would wait for ever
+        ({"LAKEBOARD_TRUSTED_PROXIES": "everybody"}, {}),
         ({"LAKEBOARD_OUTBOX_MOST_ENTRIES": "0"}, {}),
     ],
 )
@@ -60,6 +61,8 @@ def test_the_file_is_read_where_there_is_one(tmp_path: Path) -> None:
 
 
 def test_passwords_are_not_shown() -> None:
+    shards = from_mapping({"LAKEBOARD_VALKEY_URLS": "redis://:pa9@a:1/0"})
+    assert "pa9" not in f"{shards!r} {shards.shards!r} {from_mapping({'LAKEBOARD_POSTGRES_URL': URL})!r}"
     assert "ss9" not in repr(Settings(postgres_url=URL))
     assert "postgresql://lakeboard@127.0.0.1:6432/lakeboard" == without_password(URL)
     assert URL == with_password(without_password(URL), "pa@ss9")

@@ -56,7 +56,8 @@ def gateway(folder: Path, ports: list[int], *, read_timeout_s: int = 20, **limit
     routes = folder / "routes.yml"
     routes.write_text(json.dumps(routes_over(ports, **limits)))
     web, inner = f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}"
-    (folder / "static.yml").write_text(json.dumps(static_with(web, inner, routes, read_timeout_s)))
+    static = static_with(web, inner, routes, read_timeout_s, limits.get("proxies", ()))
+    (folder / "static.yml").write_text(json.dumps(static))
     program = Path(sys.prefix) / "bin" / "traefik"
     child = subprocess.Popen([str(program), "--configFile", str(folder / "static.yml")])
     try:
@@ -114,6 +115,27 @@ def test_the_application_gets_the_senders_true_address(tmp_path: Path) -> None:
         until(f"{url}/v1/quizzes", 200)
         httpx.get(f"{url}/v1/quizzes", headers={"X-Forwarded-For": "192.0.2.9"})
     assert "127.0.0.1" == server.forwarded_for
+    server.shutdown()
+
+
+def test_behind_a_proxy_a_sender_is_who_the_proxy_says(tmp_path: Path) -> None:
+    server = Server()
+    # This test stands where the proxy does. What stands left of its own word is the sender's to invent.
+    known = {"allowed_networks": ("192.0.2.0/24",), "proxies": ("127.0.0.0/8",), "rate": 1, "burst": 5}
+    with gateway(tmp_path, [server.server_port], **known) as url:
+
+        def asks(forwarded: str) -> int:
+            return httpx.get(f"{url}/v1/quizzes", headers={"X-Forwarded-For": forwarded}).status_code
+
+        until(f"{url}/v1/quizzes", 403)  # it is up, and who comes past the proxy is let in nowhere
+        assert 403 == asks("192.0.2.1, 198.51.100.7")
+        deadline = time.monotonic() + 30
+        while 200 != asks("198.51.100.7, 192.0.2.2"):
+            assert time.monotonic() < deadline
+        assert "198.51.100.7, 192.0.2.2, 127.0.0.1" == server.forwarded_for
+        assert 429 in {asks("192.0.2.3") for _ in range(20)}
+        assert 429 in {asks(f"198.51.100.{number}, 192.0.2.3") for number in range(3)}, "one sender"
+        assert 200 == asks("192.0.2.4"), "another"
     server.shutdown()
 
 
