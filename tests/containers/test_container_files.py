@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -202,3 +203,23 @@ def test_valkey_has_half_of_its_container() -> None:
         service = services()[name]
         limit = service["deploy"]["resources"]["limits"]["memory"]
         assert "1g" == limit and "512" == service["environment"]["LAKEBOARD_VALKEY_MEMORY_MB"]
+
+
+def test_what_the_image_holds_is_enough_for_every_part(tmp_path: Path) -> None:
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for pattern in kept:
+        for path in ROOT.glob(pattern):
+            files = path.rglob("*") if path.is_dir() else [path]
+            for file in files:
+                if file.is_file() and "__pycache__" not in file.parts:
+                    copy = tmp_path / file.relative_to(ROOT)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    copy.write_bytes(file.read_bytes())
+    started = (
+        "import os; from serving.api import create_app; import serving.relay.run, serving.access.command\n"
+        "from cli.app import build; build(); create_app({'LAKEBOARD_PROFILE': 'live'})"
+    )
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "LAKEBOARD_HOME": str(tmp_path / "home")}
+    command = [str(ensure("live")), "-P", "-c", started]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert 0 == done.returncode, done.stderr[-2000:]
