@@ -10,12 +10,16 @@ from datetime import date
 ANSWERS = "answers.v1"
 DEAD_LETTERS = "answers.v1.dead_letter"
 LATE = "answers.late"
-TOPK = "topk.v1"
+TOPK = "topk.v2"
+TOPK_QUIZZES = "topk.quizzes.v1"
+TRENDING = "trending.v1"
 SKETCHES = "sketches.v1"
 POSITIONS = "outbox.positions"
 CORRECTIONS = "corrections.v1"
-# The Flink job, by which its submitter and its keeper know it.
+# The Flink job, by which its submitter and its keeper know it, and the one over a history. Consumer groups too.
 STREAMS_JOB = "lakeboard-streams"
+BACKFILL_JOB = "lakeboard-backfill"
+TO_QUESTDB_GROUP = "lakeboard-to-questdb"
 # The transactional id of what sends corrections, and its key in `outbox.positions`, beside the shards' numbers.
 CORRECTIONS_TRANSACTIONS = "relay-corrections"
 CORRECTIONS_POSITION = "corrections"
@@ -23,7 +27,7 @@ CORRECTIONS_POSITION = "corrections"
 SKETCHES_TRANSACTIONS = "relay-sketches"
 # Key of Postgres' `deployment`: the first offset of `sketches.v1` that the lake may not have.
 SKETCHES_IN_LAKE = "sketches_in_lake"
-COMPACTED = (TOPK, SKETCHES, POSITIONS)
+COMPACTED = (TOPK, TOPK_QUIZZES, TRENDING, SKETCHES, POSITIONS)
 
 # Kafka headers of `answers.v1`: what travels beside the event's bytes.
 HEADER_TYPE = "type"

@@ -1,115 +1,22 @@
--- While the day runs: top 10 quizzes and users of each window, and a sketch of the missed questions of each.
+-- What is hot: the top 10 of users (global, each quiz), quizzes by plays, and questions, words and types by misses, in
+-- windows of a minute, ten minutes, an hour, and the day so far.
 --
--- Parameters (string.Template): bootstrap; answers, late, topk, sketches = topics; group = consumer group;
---   answer_columns, answer_names = the event's, from contracts.events; ticker_nulls = as many typed nulls; window_s,
---   out_of_order_s, ticker_behind_s (seconds); window_start_us, window_end_us = expressions in UTC µs.
---   Statements end with a semicolon at the end of a line.
--- A repeat is harmless: topk and sketches are compacted by their keys (kind, window, place), at least once; a reader
---   of the late topic takes each event_id once. Sinks are plain `kafka` with a key, not `upsert-kafka`: each row is
---   final when it is written, and the planner refuses the plain one should a query ever turn into a changelog (only
---   `health` is one). Order of users is that of contracts/ranking.py: points down, reached_at (tick 1 s) up, user_id
---   down; of quizzes: plays down, quiz_id down.
+-- Parameters (string.Template): bootstrap; topk, topk_quizzes = topics; window_s, ten_s, ten_slide_s, hour_s (seconds; ten_s is also
+--   the slide of the hour and the step of the day); buckets; window_start_us, window_end_us = expressions in UTC µs.
+-- A repeat is harmless: the topic is compacted by (kind, scope, level, window_start_us, place), at least once. The sink
+--   is plain `kafka` with a key, not `upsert-kafka`: each row is final when it is written, and the planner refuses the
+--   plain one should a query ever turn into a changelog. A day's rows are written again at each step, under the same
+--   keys. Order of users is that of contracts/ranking.py: points down, reached_at (tick 1 s) up, user_id down; of the
+--   others: amount down, id down.
+-- An answer costs two additions (minute_players, minute_questions); everything longer is summed from these minutes. Each
+--   sum is made twice, in the task where rows arise and then by key, and each ranking first within ${buckets} buckets
+--   of subjects: so a quiz that everybody plays sends a task its players once a minute and ten rows of each bucket,
+--   not its answers.
 
--- One row per record that is JSON; one that is not is skipped (`bodies` counts it), a field of a
--- wrong type is null. Only live
--- answers carry their own event time. Imports and barriers, skipped below, carry the time the broker appended them,
--- so that an hour of importing years-old answers neither holds the watermark back nor leaves a partition behind.
-CREATE TABLE answers (
-${answer_columns},
-  appended_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
-  headers MAP<STRING NOT NULL, BYTES NOT NULL> METADATA VIRTUAL,
-  event_time AS CASE
-    WHEN origin = 'live' AND occurred_at_us IS NOT NULL THEN TO_TIMESTAMP_LTZ(occurred_at_us / 1000, 3)
-    ELSE appended_at
-  END,
-  WATERMARK FOR event_time AS event_time - INTERVAL '${out_of_order_s}' SECOND
-) WITH (
-  'connector' = 'kafka',
-  'topic' = '${answers}',
-  'properties.bootstrap.servers' = '${bootstrap}',
-  'properties.group.id' = '${group}',
-  'properties.isolation.level' = 'read_committed',
-  'scan.startup.mode' = 'earliest-offset',
-  'format' = 'json',
-  'json.ignore-parse-errors' = 'true',
-  'json.fail-on-missing-field' = 'false'
-);
-
--- One row per record, unread: the JSON format above drops what it cannot parse without a trace. No watermark: what
--- is counted here closes no window.
-CREATE TABLE bodies (
-  body STRING,
-  appended_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL
-) WITH (
-  'connector' = 'kafka',
-  'topic' = '${answers}',
-  'properties.bootstrap.servers' = '${bootstrap}',
-  'properties.group.id' = '${group}-bodies',
-  'properties.isolation.level' = 'read_committed',
-  'scan.startup.mode' = 'earliest-offset',
-  'format' = 'raw'
-);
-
--- One row a second whose watermark follows the wall clock: when play stops and every partition is idle, the union's
--- watermark is this one, and the last window closes within window + ticker_behind + idle timeout.
--- `never` is at most 0, which the planner cannot know, so it keeps this branch.
-CREATE TABLE ticker (
-  never INT,
-  event_time AS CAST(CURRENT_TIMESTAMP AS TIMESTAMP_LTZ(3)),
-  WATERMARK FOR event_time AS event_time - INTERVAL '${ticker_behind_s}' SECOND
-) WITH (
-  'connector' = 'datagen',
-  'rows-per-second' = '1',
-  'scan.parallelism' = '1',
-  'fields.never.min' = '0',
-  'fields.never.max' = '0'
-);
-
--- One row per live answer that has all the fields used below (fits), and per record that is neither that nor an
--- import nor a barrier (does not fit: counted in `health`). Imports are skipped whatever they hold.
-CREATE TEMPORARY VIEW timed AS
-SELECT * FROM (
-  SELECT ${answer_names}, fits, appended_at, event_time FROM (
-    SELECT *, origin IS NOT NULL AND origin = 'live' AND event_id IS NOT NULL AND occurred_at_us IS NOT NULL
-      AND user_id IS NOT NULL AND quiz_id IS NOT NULL AND question_id IS NOT NULL AND correct IS NOT NULL
-      AND points IS NOT NULL AND COALESCE(points, -1) >= 0 AS fits
-    FROM answers
-    WHERE (origin IS NULL OR origin <> 'import')
-      AND COALESCE(CAST(headers['${header_type}'] AS STRING), '') <> '${barrier_type}'
-  )
-  UNION ALL
-  SELECT ${ticker_nulls}, FALSE, event_time, event_time FROM ticker WHERE never > 0
-);
-
--- One row per live answer, and whether its window had closed when it came: it is then in `late`, else in its window.
--- `merged` is `timed` as one stream, made by submit.py: over the view itself the planner pushes CURRENT_WATERMARK
--- below the union, where it is the source's alone, and rows that only the ticker made late vanish.
-CREATE TEMPORARY VIEW judged AS
-SELECT *, COALESCE(
-  TO_TIMESTAMP_LTZ((occurred_at_us / 1000000 / ${window_s} + 1) * ${window_s} * 1000 - 1, 3)
-    <= CURRENT_WATERMARK(event_time), FALSE) AS is_late
-FROM merged WHERE fits;
-
--- One row per answer in time.
-CREATE TEMPORARY VIEW in_time AS SELECT * FROM judged WHERE NOT is_late;
-
--- One row per late answer, with the event's own fields.
-CREATE TABLE late_answers (
-${answer_columns}
-) WITH (
-  'connector' = 'kafka',
-  'topic' = '${late}',
-  'properties.bootstrap.servers' = '${bootstrap}',
-  'key.format' = 'raw',
-  'key.fields' = 'event_id',
-  'value.format' = 'json',
-  'value.fields-include' = 'ALL',
-  'sink.delivery-guarantee' = 'at-least-once'
-);
-
--- One row per (kind, window, place): kind is quizzes (amount = plays) or users (amount = points).
 CREATE TABLE top_k (
   kind STRING,
+  `scope` STRING,
+  `level` STRING,
   window_start_us BIGINT,
   place BIGINT,
   window_end_us BIGINT,
@@ -120,116 +27,150 @@ CREATE TABLE top_k (
   'connector' = 'kafka',
   'topic' = '${topk}',
   'properties.bootstrap.servers' = '${bootstrap}',
-  'key.format' = 'json',
-  'key.fields' = 'kind;window_start_us;place',
-  'value.format' = 'json',
-  'value.fields-include' = 'ALL',
-  'sink.delivery-guarantee' = 'at-least-once'
-);
-
--- One row per (UTC day on which the broker took the records, reason): how many the job has skipped so far. Beside the
--- top 10s, place 1 = not_json, 2 = no_answer; a repeat is the same count again, since the counts are in the checkpoint.
-CREATE TABLE health (
-  kind STRING,
-  window_start_us BIGINT,
-  place BIGINT,
-  window_end_us BIGINT,
-  subject_id STRING,
-  amount BIGINT,
-  reached_at_us BIGINT,
-  PRIMARY KEY (kind, window_start_us, place) NOT ENFORCED
-) WITH (
-  'connector' = 'upsert-kafka',
-  'topic' = '${topk}',
-  'properties.bootstrap.servers' = '${bootstrap}',
-  'key.format' = 'json',
-  'value.format' = 'json',
-  'sink.delivery-guarantee' = 'at-least-once'
-);
-
--- One row per (kind, level, window): `sketch` is base64 of the bytes of sketches.count_min; answers = rows
--- counted; heaviest = the most frequent keys, since a Count-Min cannot list its own.
-CREATE TABLE window_sketches (
-  kind STRING,
-  level STRING,
-  window_start_us BIGINT,
-  window_end_us BIGINT,
-  answers BIGINT,
-  heaviest ARRAY<STRING>,
-  sketch STRING
-) WITH (
-  'connector' = 'kafka',
-  'topic' = '${sketches}',
-  'properties.bootstrap.servers' = '${bootstrap}',
   'properties.compression.type' = 'gzip',
+  'properties.linger.ms' = '20',
   'key.format' = 'json',
-  'key.fields' = 'kind;level;window_start_us',
+  'key.fields' = 'kind;scope;level;window_start_us;place',
   'value.format' = 'json',
   'value.fields-include' = 'ALL',
   'sink.delivery-guarantee' = 'at-least-once'
 );
 
--- One row per (window, quiz).
-CREATE TEMPORARY VIEW quiz_plays AS
-SELECT window_start, window_end, quiz_id, COUNT(*) AS plays
-FROM TABLE(TUMBLE(TABLE in_time, DESCRIPTOR(event_time), INTERVAL '${window_s}' SECOND))
-GROUP BY window_start, window_end, quiz_id;
+-- The same of each quiz: a topic of its own, since a replica of the first one would else load every quiz of two days.
+CREATE TABLE top_k_quizzes WITH ('topic' = '${topk_quizzes}') LIKE top_k;
 
--- One row per (window, user).
-CREATE TEMPORARY VIEW user_points AS
-SELECT window_start, window_end, user_id, SUM(points) AS points,
-  MAX(CASE WHEN points > 0 THEN occurred_at_us / 1000000 * 1000000 END) AS reached_at_us
-FROM TABLE(TUMBLE(TABLE in_time, DESCRIPTOR(event_time), INTERVAL '${window_s}' SECOND))
-GROUP BY window_start, window_end, user_id;
+-- One row per (minute, quiz, user). Here and below submit.py makes of `X_summed` the stream `X` (statements.WALLS): as
+-- views they would be summed again for each of their readers, each with the columns that it needs.
+CREATE TEMPORARY VIEW minute_players_summed AS
+SELECT window_time AS part_time, quiz_id, user_id, COUNT(*) AS plays, SUM(points) AS points,
+  MAX(CASE WHEN points > 0 THEN occurred_at_us / 1000000 END) AS reached_s
+FROM TABLE(TUMBLE(TABLE in_time, DESCRIPTOR(event_time), ${window}))
+GROUP BY window_start, window_end, window_time, quiz_id, user_id;
 
--- One row per (window, question), also where nobody missed it.
-CREATE TEMPORARY VIEW question_misses AS
-SELECT window_start, window_end, question_id, COUNT(*) AS answers,
-  SUM(CASE WHEN correct THEN 0 ELSE 1 END) AS misses
-FROM TABLE(TUMBLE(TABLE in_time, DESCRIPTOR(event_time), INTERVAL '${window_s}' SECOND))
-GROUP BY window_start, window_end, question_id;
+-- One row per (minute, quiz, its question, type and word), also where nobody missed it. Quizzes number their questions.
+CREATE TEMPORARY VIEW minute_questions_summed AS
+SELECT window_time AS part_time, quiz_id, question_id, question_type, word, COUNT(*) AS plays,
+  SUM(CASE WHEN correct THEN CAST(0 AS BIGINT) ELSE CAST(1 AS BIGINT) END) AS misses
+FROM TABLE(TUMBLE(TABLE in_time, DESCRIPTOR(event_time), ${window}))
+GROUP BY window_start, window_end, window_time, quiz_id, question_id, question_type, word;
 
--- One row per skipped record. `kind` is always 'health', which the planner must not know: it would take the constant out
--- of the grouping, miss the sink's key, and send a tombstone before each new count.
-CREATE TEMPORARY VIEW skipped AS
-SELECT CASE WHEN appended_at IS NULL THEN 'unknown' ELSE 'health' END AS kind, ${day_us} AS day_us, place
-FROM (
-  SELECT appended_at, CAST(1 AS BIGINT) AS place FROM bodies WHERE NOT COALESCE(body IS JSON OBJECT, FALSE)
-  UNION ALL
-  SELECT appended_at, CAST(2 AS BIGINT) AS place FROM merged WHERE NOT fits
-);
-
-INSERT INTO late_answers SELECT ${answer_names} FROM judged WHERE is_late;
-
-INSERT INTO top_k
-SELECT 'quizzes', ${window_start_us}, place, ${window_end_us}, quiz_id, plays, CAST(NULL AS BIGINT)
-FROM (
-  SELECT *, ROW_NUMBER() OVER (
-    PARTITION BY window_start, window_end ORDER BY plays DESC, quiz_id DESC) AS place
-  FROM quiz_plays
-) WHERE place <= 10;
-
-INSERT INTO top_k
-SELECT 'users', ${window_start_us}, place, ${window_end_us}, user_id, points, reached_at_us
-FROM (
-  SELECT *, ROW_NUMBER() OVER (
-    PARTITION BY window_start, window_end
-    ORDER BY points DESC, COALESCE(reached_at_us, 0) ASC, user_id DESC) AS place
-  FROM user_points
-) WHERE place <= 10;
-
-INSERT INTO health
-SELECT kind, day_us, place, day_us + 86400000000, CASE place WHEN 1 THEN 'not_json' ELSE 'no_answer' END, COUNT(*),
+-- Several rows per (minute, kind, scope, subject): summands of what is ranked. amount: points, plays or misses by kind.
+-- Subjects are those of contracts.sketched.subject_of.
+CREATE TEMPORARY VIEW parts AS
+SELECT part_time, 'users' AS kind, 'global' AS `scope`, user_id AS subject_id, points AS amount, plays,
+  CAST(0 AS BIGINT) AS misses, reached_s
+FROM minute_players
+UNION ALL
+SELECT part_time, 'users', CONCAT('quiz:', quiz_id), user_id, points, plays, CAST(0 AS BIGINT), reached_s
+FROM minute_players
+UNION ALL
+SELECT part_time, 'quizzes', 'global', quiz_id, plays, plays, misses, CAST(NULL AS BIGINT) FROM minute_questions
+UNION ALL
+SELECT part_time, 'questions', 'global', CONCAT(quiz_id, '/', question_id), misses, plays, misses,
   CAST(NULL AS BIGINT)
-FROM skipped
-GROUP BY kind, day_us, place;
+FROM minute_questions
+UNION ALL
+SELECT part_time, 'types', 'global', question_type, misses, plays, misses, CAST(NULL AS BIGINT) FROM minute_questions
+UNION ALL
+SELECT part_time, 'words', 'global', word, misses, plays, misses, CAST(NULL AS BIGINT) FROM minute_questions
+WHERE word IS NOT NULL;
 
-INSERT INTO window_sketches
-SELECT 'missed_questions', 'minute', ${window_start_us}, ${window_end_us}, answers,
-  heaviest_keys(counts), build_count_min('question', counts)
+-- One row per (minute, kind, scope, subject).
+CREATE TEMPORARY VIEW minutes_summed AS
+SELECT window_time AS minute_time, kind, `scope`, subject_id, SUM(amount) AS amount, SUM(plays) AS plays,
+  SUM(misses) AS misses, MAX(reached_s) AS reached_s
+FROM TABLE(TUMBLE(TABLE parts, DESCRIPTOR(part_time), ${window}))
+GROUP BY window_start, window_end, window_time, kind, `scope`, subject_id;
+
+-- One row per (ten minutes every two, kind, scope, subject).
+CREATE TEMPORARY VIEW tens_summed AS
+SELECT window_time AS ten_time, kind, `scope`, subject_id,
+  SUM(amount) AS amount, SUM(plays) AS plays, MAX(reached_s) AS reached_s
+FROM TABLE(HOP(TABLE minutes, DESCRIPTOR(minute_time), ${ten_slide}, ${ten}))
+GROUP BY window_start, window_end, window_time, kind, `scope`, subject_id;
+
+-- Those of `tens` that follow one another without overlap: what longer windows are summed from.
+CREATE TEMPORARY VIEW whole_tens AS
+SELECT ten_time, kind, `scope`, subject_id, amount, reached_s FROM tens WHERE MOD(${end_s}, ${ten_s}) = 0;
+
+-- One row per (minute, kind, scope, place). The sums have no window any more: they are put into it again.
+CREATE TEMPORARY VIEW ranked_minutes AS
+SELECT kind, `scope`, 'minute' AS `level`, ${window_start_us} AS window_start_us, place,
+  ${window_end_us} AS window_end_us, subject_id, amount, reached_s * 1000000 AS reached_at_us
 FROM (
-  SELECT window_start, window_end, SUM(answers) AS answers,
-    ARRAY_AGG(CONCAT(question_id, ':', CAST(misses AS STRING))) AS counts
-  FROM question_misses
-  GROUP BY window_start, window_end
-);
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`
+    ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS place
+  FROM (
+    SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`, bucket
+      ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS bucket_place
+    FROM (
+      SELECT window_start, window_end, kind, `scope`, subject_id, amount, reached_s,
+        MOD(HASH_CODE(subject_id), ${buckets}) AS bucket
+      FROM TABLE(TUMBLE(TABLE minutes, DESCRIPTOR(minute_time), ${window}))
+    ) WHERE amount > 0 OR kind = 'users'
+  ) WHERE bucket_place <= 10
+) WHERE place <= 10;
+INSERT INTO top_k SELECT * FROM ranked_minutes WHERE `scope` = 'global';
+INSERT INTO top_k_quizzes SELECT * FROM ranked_minutes WHERE `scope` <> 'global';
+
+-- One row per (ten minutes every two, kind, scope, place). Their last two tell them apart.
+CREATE TEMPORARY VIEW ranked_tens AS
+SELECT kind, `scope`, 'ten_minutes' AS `level`, ${window_end_us} - ${ten_s} * 1000000 AS window_start_us, place,
+  ${window_end_us} AS window_end_us, subject_id, amount, reached_s * 1000000 AS reached_at_us
+FROM (
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`
+    ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS place
+  FROM (
+    SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`, bucket
+      ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS bucket_place
+    FROM (
+      SELECT window_start, window_end, kind, `scope`, subject_id, amount, reached_s,
+        MOD(HASH_CODE(subject_id), ${buckets}) AS bucket
+      FROM TABLE(TUMBLE(TABLE tens, DESCRIPTOR(ten_time), ${ten_slide}))
+    ) WHERE amount > 0 OR kind = 'users'
+  ) WHERE bucket_place <= 10
+) WHERE place <= 10;
+INSERT INTO top_k SELECT * FROM ranked_tens WHERE `scope` = 'global';
+INSERT INTO top_k_quizzes SELECT * FROM ranked_tens WHERE `scope` <> 'global';
+
+-- One row per (hour every ten minutes, kind, scope, place).
+CREATE TEMPORARY VIEW ranked_hours AS
+SELECT kind, `scope`, 'hour' AS `level`, ${window_start_us} AS window_start_us, place,
+  ${window_end_us} AS window_end_us, subject_id, amount, reached_s * 1000000 AS reached_at_us
+FROM (
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`
+    ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS place
+  FROM (
+    SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`, bucket
+      ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS bucket_place
+    FROM (
+      SELECT window_start, window_end, kind, `scope`, subject_id, SUM(amount) AS amount, MAX(reached_s) AS reached_s,
+        MOD(HASH_CODE(subject_id), ${buckets}) AS bucket
+      FROM TABLE(HOP(TABLE whole_tens, DESCRIPTOR(ten_time), ${ten}, ${hour}))
+      GROUP BY window_start, window_end, kind, `scope`, subject_id
+    ) WHERE amount > 0 OR kind = 'users'
+  ) WHERE bucket_place <= 10
+) WHERE place <= 10;
+INSERT INTO top_k SELECT * FROM ranked_hours WHERE `scope` = 'global';
+INSERT INTO top_k_quizzes SELECT * FROM ranked_hours WHERE `scope` <> 'global';
+
+-- One row per (UTC day so far every ten minutes, kind, scope, place).
+CREATE TEMPORARY VIEW ranked_days AS
+SELECT kind, `scope`, 'day' AS `level`, ${window_start_us} AS window_start_us, place,
+  ${window_end_us} AS window_end_us, subject_id, amount, reached_s * 1000000 AS reached_at_us
+FROM (
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`
+    ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS place
+  FROM (
+    SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`, bucket
+      ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS bucket_place
+    FROM (
+      SELECT window_start, window_end, kind, `scope`, subject_id, SUM(amount) AS amount, MAX(reached_s) AS reached_s,
+        MOD(HASH_CODE(subject_id), ${buckets}) AS bucket
+      FROM TABLE(CUMULATE(TABLE whole_tens, DESCRIPTOR(ten_time), ${ten}, ${day}))
+      GROUP BY window_start, window_end, kind, `scope`, subject_id
+    ) WHERE amount > 0 OR kind = 'users'
+  ) WHERE bucket_place <= 10
+) WHERE place <= 10;
+INSERT INTO top_k SELECT * FROM ranked_days WHERE `scope` = 'global';
+INSERT INTO top_k_quizzes SELECT * FROM ranked_days WHERE `scope` <> 'global';

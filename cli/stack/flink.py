@@ -20,7 +20,8 @@ from cli.stack.process import Process, http_ok
 # with per-minute sums of all users). State lives outside the heap: see `state.backend.type` below.
 TASKMANAGER_MB = 1600
 JOBMANAGER_MB = 768
-SLOTS = 4
+# A slot has its share of the managed memory, in which windows' keys are: the live job has one, a backfill the other.
+SLOTS = 2
 
 
 def _home(layout: Layout) -> Path:
@@ -122,6 +123,7 @@ def streams(layout: Layout, after: tuple[str, ...]) -> Process:
         environment={"LAKEBOARD_PROCESS": "streams"},
         ready=lambda: running(url),
         heartbeat=layout.heartbeat("streams"),
-        # The submission starts a Java of its own and waits for a first checkpoint: 108 s were seen beside other work.
-        ready_seconds=300,
+        # The submission starts a Java of its own, plans the statements (30 s; 120 s were seen beside other work) and waits
+        # for a first checkpoint.
+        ready_seconds=600,
     )

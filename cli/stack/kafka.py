@@ -78,7 +78,12 @@ def topics(answers_days: int = ANSWERS_RETENTION_DAYS) -> dict[str, tuple[int, d
         names.LATE: (1, late),
         names.CORRECTIONS: (1, {**appended, **forever}),
         **dict.fromkeys(names.COMPACTED, (1, compacted)),
-        **dict.fromkeys((names.TOPK, names.SKETCHES), (1, windows)),
+        **dict.fromkeys((names.TOPK, names.TRENDING, names.SKETCHES), (1, windows)),
+        # Large where many quizzes are played: Kafka cuts it by itself, with two days for QuestDB to come back.
+        names.TOPK_QUIZZES: (
+            1,
+            {**windows, "cleanup.policy": "compact,delete", "retention.ms": str(2 * _DAY_MS)},
+        ),
     }
 
 

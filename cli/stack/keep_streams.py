@@ -25,8 +25,8 @@ from contracts import names
 LOOK_S = 5.0
 # A job that has just failed would fail again at once; more waiting would only delay the mending.
 AGAIN_S = 15.0
-# A submission starts a Java and waits for a first checkpoint: 108 s were seen beside other work.
-SUBMIT_S = 360.0
+# A submission starts a Java, plans the statements (120 s were seen beside other work) and waits for a first checkpoint.
+SUBMIT_S = 600.0
 ALIVE = ("CREATED", "INITIALIZING", "RUNNING", "RESTARTING")
 
 _log = logging.getLogger("lakeboard.streams")

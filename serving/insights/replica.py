@@ -67,6 +67,8 @@ class Windows:
         if key["kind"] == "health":
             self._apply_health(start, value)
             return
+        if key["level"] != "minute" or key["kind"] not in self._top:
+            return
         with self._lock:
             windows = self._top[key["kind"]]
             if value is None:

@@ -21,7 +21,7 @@ import httpx
 import psycopg
 from prometheus_client import Gauge
 
-from contracts import names
+from contracts import names, tsdb
 from contracts.errors import SystemMissing
 from contracts.settings import Settings
 from serving.boards.outbox import Outbox
@@ -31,12 +31,7 @@ LOG = logging.getLogger(__name__)
 EVERY_S = 10.0
 # A system that takes longer is as good as away.
 TIMEOUT_S = 5.0
-TABLE = "pipeline_health"
-# Ninety days: a quarter can be compared with itself; about 260,000 rows a day.
-TABLES = (
-    f"create table if not exists {TABLE} (ts timestamp, measure symbol, source symbol, value double) "
-    "timestamp(ts) partition by day ttl 90 days wal dedup upsert keys(ts, measure, source)",
-)
+TABLE = tsdb.PIPELINE_HEALTH.name
 # Name → (what it is, what its source is). An instant ends in _timestamp_seconds.
 MEASURES = {
     "outbox_entries": ("Entries in a shard's outbox", "shard"),
@@ -205,7 +200,7 @@ class PipelineHealth(threading.Thread):
         if settings.flink_rest_url:
             self._sources["flink"] = lambda: of_flink(settings.flink_rest_url)
         if settings.questdb_http_url:
-            from serving.relay.to_questdb import Questdb  # profile `live` has no library for it
+            from serving.relay.questdb import Questdb  # profile `live` has no library for it
 
             self._questdb = Questdb(settings.questdb_http_url)
 
@@ -242,19 +237,18 @@ class PipelineHealth(threading.Thread):
 
     def _write(self, readings: list[Reading], at_s: int) -> bool:
         """Whether QuestDB took the rows. What it did not take is gone: it was of a moment."""
-        from serving.relay.to_questdb import Row
+        from serving.relay.window_rows import Row
 
         try:
             if not self._made:
-                self._questdb.make_tables(TABLES)
+                self._questdb.make_tables()
                 self._made = True
             self._questdb.write(
                 [
                     Row(
                         TABLE,
                         at_s * 1_000_000,
-                        {"measure": r.measure, "source": r.source},
-                        {"value": float(r.value)},
+                        {"measure": r.measure, "source": r.source, "value": float(r.value)},
                     )
                     for r in readings
                 ]
@@ -277,7 +271,7 @@ def _groups(settings: Settings) -> dict[str, tuple[str, ...]]:
     if settings.flink_rest_url:
         found[names.STREAMS_JOB] = (names.ANSWERS,)
     if settings.questdb_http_url:
-        from serving.relay.to_questdb import GROUP
+        from serving.relay.to_questdb import GROUP, TOPICS
 
-        found[GROUP] = (names.TOPK, names.SKETCHES)
+        found[GROUP] = TOPICS
     return found

@@ -1,10 +1,10 @@
 """QuestDB's windows made again from the topics: `python -m serving.relay.rebuild_questdb [--json]`.
 
-The record of a window is its newest value in `topk.v1` or `sketches.v1` (compacted). All of them are read to their
+The record of a window is its newest value in the streams' compacted topics. All of them are read to their
 present end and written again under their keys, so a repeat changes nothing and rows that are right stay. Windows that
 retention has deleted from the topics cannot come back from there: QuestDB keeps the ones it has.
 
-Steps: 1 make the tables; 2 read both topics to the end, read committed; 3 write; 4 read QuestDB back and compare, row by
+Steps: 1 make the tables; 2 read the topics to their end, read committed; 3 write; 4 read QuestDB back and compare, row by
 row: `differences` counts rows of the topics that QuestDB lacks or has otherwise. A crash at any step is run again.
 """
 
@@ -19,17 +19,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import httpx
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from contracts import names
+from contracts import tsdb
 from contracts.errors import LakeboardError, SystemMissing
 from contracts.periods import instant_us
 from contracts.settings import Settings, from_mapping
-from serving.relay.to_questdb import TIMES, Questdb, Record, Row, rows_of
+from serving.relay.questdb import Questdb
+from serving.relay.to_questdb import TOPICS
+from serving.relay.window_rows import Record, Row, rows_of
 
 # Rows a request, as the relay writes them.
 _BATCH = 500
@@ -37,17 +38,18 @@ _BATCH = 500
 _SETTLE_S = 30.0
 # Nothing for this long before the end is reached: Kafka stands still.
 _READ_S = 60.0
-_KEYS = {"top_k": ("kind", "place"), "missed_questions": ("question_id",)}
+# What comes from the topics; health is sampled, and cannot be made again.
+_TABLES = {table.name: table for table in tsdb.TABLES if table is not tsdb.PIPELINE_HEALTH}
 
 
 def newest(bootstrap: str) -> tuple[list[Row], int]:
-    """Rows of the newest value of every window in both topics, and how many records fitted nothing.
+    """Rows of the newest value of every window in the topics, and how many records fitted nothing.
 
     Raises SystemMissing if Kafka does not answer.
     """
     found: dict[tuple[str, bytes], Record] = {}
     try:
-        for topic in (names.TOPK, names.SKETCHES):
+        for topic in TOPICS:
             for record in _read(bootstrap, topic):
                 found[(topic, record.key)] = record
     except (KafkaError, OSError) as error:
@@ -83,30 +85,35 @@ def _read(bootstrap: str, topic: str) -> Iterator[Any]:
 
 
 def _place(table: str, ts_us: int, values: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (table, ts_us, *(values[name] for name in _KEYS[table]))
+    return (table, ts_us, *(values[name] for name in _TABLES[table].key))
 
 
-def compare(rows: Sequence[Row], http_url: str) -> int:
-    """How many rows QuestDB lacks or has otherwise. Raises SystemMissing."""
+def compare(rows: Sequence[Row], questdb: Questdb) -> int:
+    """How many rows QuestDB lacks or has otherwise, but for those older than it keeps. Raises SystemMissing."""
     stored: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for table in _KEYS:
-        try:
-            reply = httpx.get(f"{http_url}/exec", params={"query": f"select * from {table}"}, timeout=60)
-            reply.raise_for_status()
-        except httpx.HTTPError as error:
-            raise SystemMissing("system_missing", f"QuestDB: {error!r}") from error
-        body = reply.json()
+    oldest: dict[str, int] = {}
+    for table in _TABLES.values():
+        times = ["ts", *(column.name for column in table.columns if column.kind == "TIMESTAMP")]
+        body = questdb.ask(f"select * from {table.name}")
         columns = [column["name"] for column in body["columns"]]
         for values in body["dataset"]:
             row = dict(zip(columns, values, strict=True))
-            instants = {name: _us(row[name]) for name in (*TIMES, "ts") if row.get(name) is not None}
-            stored[_place(table, instants["ts"], row)] = {**row, **instants}
+            row |= {name: _us(row[name]) for name in times if row[name] is not None}
+            stored[_place(table.name, row["ts"], row)] = row
+        oldest[table.name] = kept_from_us(table, [row.ts_us for row in rows if row.table == table.name])
     # Of rows with one key the last written one stands.
-    wanted = {_place(row.table, row.ts_us, {**row.symbols, **row.columns}): row for row in rows}
+    wanted = {_place(row.table, row.ts_us, row.values): row for row in rows if row.ts_us >= oldest[row.table]}
     return sum(
-        key not in stored or any(stored[key].get(name) != value for name, value in row.columns.items())
+        key not in stored or any(stored[key].get(name) != value for name, value in row.values.items())
         for key, row in wanted.items()
     )
+
+
+def kept_from_us(table: tsdb.Table, starts_us: Sequence[int]) -> int:
+    """The instant (µs) from which the table surely keeps rows, the newest of which starts at the last of `starts_us`."""
+    count, unit = table.keep.split()
+    days = int(count) * {"DAYS": 1, "MONTHS": 28}[unit]
+    return max(starts_us, default=0) - days * 86_400_000_000
 
 
 def _us(text: str) -> int:
@@ -128,14 +135,14 @@ def rebuild(settings: Settings) -> dict[str, Any]:
         rows, skipped = newest(settings.kafka_bootstrap)  # 2
         for start in range(0, len(rows), _BATCH):
             questdb.write(rows[start : start + _BATCH])  # 3
+        deadline = time.monotonic() + _SETTLE_S
+        while differences := compare(rows, questdb):  # 4
+            if time.monotonic() > deadline:
+                break
+            time.sleep(1.0)
+            rows, skipped = newest(settings.kafka_bootstrap)
     finally:
         questdb.close()
-    deadline = time.monotonic() + _SETTLE_S
-    while differences := compare(rows, settings.questdb_http_url):  # 4
-        if time.monotonic() > deadline:
-            break
-        time.sleep(1.0)
-        rows, skipped = newest(settings.kafka_bootstrap)
     return {
         "rows": len(rows),
         "skipped": skipped,

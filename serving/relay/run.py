@@ -150,7 +150,9 @@ def _questdb(settings: Settings, stopping: threading.Event) -> list[threading.Th
     """The thread that takes the streams' windows to QuestDB, where Kafka and QuestDB are configured."""
     if not settings.kafka_bootstrap or not settings.questdb_http_url:
         return []
-    from serving.relay import to_questdb  # profile `live` has neither its libraries nor its systems
+    from serving.relay import (
+        to_questdb,
+    )  # profile `live` has neither its libraries nor its systems
 
     arguments = (settings.kafka_bootstrap, settings.questdb_http_url, stopping, lambda: None)
     return [threading.Thread(target=to_questdb.run, args=arguments, name="questdb", daemon=True)]

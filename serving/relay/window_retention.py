@@ -1,9 +1,10 @@
-"""How long `topk.v1` keeps a window: tombstones for what is older. Sketches are serving/relay/sketch_levels' work.
+"""How long `topk.v2` and `trending.v1` keep a window: tombstones for what is older. Of sketches: serving/relay/sketch_levels.
 
 Windows are small and kept 2 days. Nothing is deleted that QuestDB has not taken: a tombstone needs an offset below the
-one that `to_questdb` has committed. The topic's cleaner removes the bytes some time later.
+one that `to_questdb` has committed. The topic's cleaner removes the bytes some time later. `topk.quizzes.v1`, which may be
+large and which no replica loads, is cut by Kafka alone (2 days).
 
-`expired` decides; `sweep` reads the topic once and writes the tombstones. Deleting twice, or from two processes,
+`expired` decides; `sweep` reads the topics once and writes the tombstones. Deleting twice, or from two processes,
 changes nothing. A window that the job writes again is deleted by the next sweep.
 """
 
@@ -22,14 +23,14 @@ from contracts import names
 from contracts.sketched import HOUR_US
 
 LOG = logging.getLogger(__name__)
-TOPICS = (names.TOPK,)
+TOPICS = (names.TOPK, names.TRENDING)
 # A QuestDB that is made anew can be filled from the topic for as long.
 KEEP_TOP_US = 48 * HOUR_US
-# Counts of skipped records, one row a day and reason.
+# Windows of a day and counts of skipped records: few rows a day.
 KEEP_HEALTH_US = 8 * 24 * HOUR_US
 # Sweeping reads the topics: more often costs that, more seldom leaves as many minutes more to load.
 EVERY_S = 600.0
-# Tombstones of one sweep: more than a day of windows (21 rows a minute); what is left goes in the next.
+# Tombstones of one sweep: hours of windows (a hundred rows a minute); what is left goes in the next.
 MOST_TOMBSTONES = 50_000
 # A sweep ends here, so that the caller's heartbeat goes on; it is repeated from the start.
 MOST_S = 20.0
@@ -49,7 +50,8 @@ def keep_us(key: bytes) -> tuple[int, int] | None:
     try:
         parsed = json.loads(key)
         start = int(parsed["window_start_us"])
-        return start, KEEP_HEALTH_US if parsed["kind"] == "health" else KEEP_TOP_US
+        # A day's counts are rewritten until it ends, and read for a week.
+        return start, KEEP_HEALTH_US if parsed.get("level") == "day" else KEEP_TOP_US
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -88,7 +90,7 @@ def _read(consumer: KafkaConsumer, topic: str, deadline: float) -> dict[bytes, S
 def sweep(bootstrap: str, group: str, now_us: int) -> int:
     """Delete what has expired at `now_us`; number of tombstones written. Raises a Kafka error when Kafka is away.
 
-    group: the consumer group that writes to QuestDB. Cost: one read of the topic, about a second.
+    group: the consumer group that writes to QuestDB. Cost: one read of the topics, about a second.
     """
     servers, deadline = bootstrap.split(","), time.monotonic() + MOST_S
     consumer = KafkaConsumer(

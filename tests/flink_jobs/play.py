@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections import Counter, defaultdict
@@ -15,7 +14,12 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.structs import TopicPartition
 
 from contracts import events, identity, names
+from contracts.sketched import BY_KIND, DIMENSIONS, parse_record
+from sketches import windows
 from sketches.count_min import CountMin
+from sketches.distinct import Distinct
+from sketches.frequent_items import FrequentItems
+from tests.flink_jobs.model import Trending, Windows, text_of, windows_of
 
 WINDOW_S = 10
 WINDOW_US = WINDOW_S * 1_000_000
@@ -40,7 +44,7 @@ def answer(number: int, occurred_at_us: int, random: Random) -> events.AnswerEve
         quiz_version=1,
         question_id=question_id,
         question_type="choice",
-        skill_tags=("a", "b"),
+        skill_tags=("a", f"word:w{question % 7}") if question % 5 else ("a", "b"),
         choice=None,
         correct=correct,
         elapsed_ms=10,
@@ -50,42 +54,44 @@ def answer(number: int, occurred_at_us: int, random: Random) -> events.AnswerEve
     )
 
 
-def expected_top(kind: str, answers: list[events.AnswerEvent]) -> dict[tuple[int, int], dict[str, Any]]:
-    """(window start, place) → row."""
-    windows: dict[int, list[events.AnswerEvent]] = defaultdict(list)
-    for item in answers:
-        windows[item.occurred_at_us // WINDOW_US * WINDOW_US].append(item)
-    rows: dict[tuple[int, int], dict[str, Any]] = {}
-    for start, items in windows.items():
-        subjects: dict[str, list[int | None]] = {}
-        for item in items:
-            subject = item.quiz_id if kind == "quizzes" else item.user_id
-            total = subjects.setdefault(subject, [0, None])
-            total[0] = (total[0] or 0) + (1 if kind == "quizzes" else item.points)
-            if kind == "users" and item.points:
-                total[1] = max(total[1] or 0, item.occurred_at_us // 1_000_000 * 1_000_000)
-        order = sorted(subjects, reverse=True)
-        order.sort(key=lambda subject: (-(subjects[subject][0] or 0), subjects[subject][1] or 0))
-        for place, subject in enumerate(order[:10], 1):
-            rows[start, place] = {
-                "kind": kind,
-                "window_start_us": start,
-                "place": place,
-                "window_end_us": start + WINDOW_US,
-                "subject_id": subject,
-                "amount": subjects[subject][0],
-                "reached_at_us": subjects[subject][1],
-            }
-    return rows
+def minutes_of(windows: Windows) -> Windows:
+    """Those of the smallest length."""
+    return {key: rows for key, rows in windows.items() if key[2] == "minute"}
 
 
-def expected_sketches(answers: list[events.AnswerEvent]) -> dict[int, bytes]:
-    """Window start → bytes: counters do not depend on the order of counting."""
-    windows: dict[int, CountMin] = {}
+def expected_minutes(answers: list[events.AnswerEvent]) -> Windows:
+    """The top 10s of every smallest window."""
+    return minutes_of(windows_of(answers, 2**62, WINDOW_S))
+
+
+def says(sketch: windows.Sketch, subject: str) -> object:
+    """All that a small sketch tells whatever the order was: its bytes, where they do not depend on it; else figures."""
+    if isinstance(sketch, CountMin):
+        return sketch.to_bytes()
+    if isinstance(sketch, FrequentItems):
+        return sketch.heaviest(subject, 99)
+    if isinstance(sketch, Distinct):
+        return sketch.estimate()
+    # Below the greatest value coins decide, once there are more than some sixty.
+    greatest = sketch.quantile(1.0)
+    return sketch.count, greatest and greatest.value
+
+
+def expected_sketches(
+    answers: list[events.AnswerEvent], window_us: int = WINDOW_US
+) -> dict[tuple[str, int], object]:
+    """(dimension, window start) → what it says; none where no answer of the window has the dimension's subject."""
+    minutes: dict[int, list[events.AnswerEvent]] = defaultdict(list)
     for item in answers:
-        sketch = windows.setdefault(item.occurred_at_us // WINDOW_US * WINDOW_US, CountMin.from_error())
-        sketch.update("question", item.question_id, 0 if item.correct else 1)
-    return {start: sketch.to_bytes() for start, sketch in windows.items()}
+        minutes[item.occurred_at_us // window_us * window_us].append(item)
+    found: dict[tuple[str, int], object] = {}
+    for start, items in minutes.items():
+        for dimension in DIMENSIONS:
+            if dimension.subject != "word" or any(names.word_of(item.skill_tags) for item in items):
+                sketch = windows.empty(dimension)
+                windows.add(dimension, sketch, items)
+                found[dimension.kind, start] = says(sketch, dimension.subject)
+    return found
 
 
 class Topics:
@@ -95,7 +101,7 @@ class Topics:
         self.consumer = KafkaConsumer(
             bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False
         )
-        topics = (names.TOPK, names.SKETCHES, names.LATE)
+        topics = (names.TOPK, names.TOPK_QUIZZES, names.TRENDING, names.SKETCHES, names.LATE)
         partitions = [TopicPartition(topic, 0) for topic in topics]
         self.consumer.assign(partitions)
         self.consumer.seek_to_beginning(*partitions)
@@ -110,21 +116,53 @@ class Topics:
                 for record in records:
                     self.rows[record.topic][record.key] = json.loads(record.value)
 
-    def top(self, kind: str) -> dict[tuple[int, int], dict[str, Any]]:
-        rows = (row for row in self.rows[names.TOPK].values() if row["kind"] == kind)
-        return {(row["window_start_us"], row["place"]): row for row in rows}
+    def windows(self) -> Windows:
+        """Every top 10 so far."""
+        places: dict[tuple[str, str, str, int], dict[int, dict[str, Any]]] = defaultdict(dict)
+        for topic, of_quizzes in ((names.TOPK, False), (names.TOPK_QUIZZES, True)):
+            for row in self.rows[topic].values():
+                assert of_quizzes == row["scope"].startswith("quiz:")
+                if row["kind"] != "health":
+                    key = (row["kind"], row["scope"], row["level"], row["window_start_us"])
+                    places[key][row["place"]] = row
+        found: Windows = {}
+        for key, rows in places.items():
+            ordered = [rows[place] for place in sorted(rows)]
+            assert [*range(1, len(rows) + 1)] == sorted(rows), key
+            top = [(row["subject_id"], row["amount"], row["reached_at_us"]) for row in ordered]
+            found[key] = (max(row["window_end_us"] for row in ordered), top)
+        return found
+
+    def trending(self) -> Trending:
+        """Every list of what grows so far."""
+        found: Trending = {}
+        for row in sorted(self.rows[names.TRENDING].values(), key=lambda row: row["place"]):
+            shown = (row["subject_id"], row["plays"], row["expected"], row["score"])
+            found.setdefault((row["kind"], row["window_start_us"]), []).append(shown)
+        return found
+
+    def text(self) -> str:
+        """All of it, as the expected file has it."""
+        return text_of(self.windows(), self.trending())
 
     def skipped(self) -> Counter[str]:
         """Reason → records skipped, over all days."""
-        rows = self.top("health").values()
         total: Counter[str] = Counter()
-        for row in rows:
-            total[row["subject_id"]] += row["amount"]
+        for row in self.rows[names.TOPK].values():
+            if row["kind"] == "health":
+                total[row["subject_id"]] += row["amount"]
         return total
 
-    def sketches(self) -> dict[int, bytes]:
-        rows = self.rows[names.SKETCHES].values()
-        return {row["window_start_us"]: base64.b64decode(row["sketch"]) for row in rows}
+    def sketches(self) -> dict[tuple[str, int], object]:
+        """(dimension, window start) → what it says."""
+        found = {}
+        for key, row in self.rows[names.SKETCHES].items():
+            record = parse_record(key, json.dumps(row).encode())
+            assert record.key.encode() == key, "the topic is compacted by other bytes than the relay's"
+            dimension = BY_KIND[record.key.kind]
+            sketch = windows.from_text(dimension, record.sketch)
+            found[record.key.kind, record.key.window_start_us] = says(sketch, dimension.subject)
+        return found
 
 
 def send(producer: KafkaProducer, item: events.AnswerEvent) -> None:
@@ -153,7 +191,9 @@ def noise(producer: KafkaProducer, item: events.AnswerEvent) -> None:
 
 
 def counts(topics: Topics) -> Counter[int]:
-    return Counter({row["window_start_us"]: row["answers"] for row in topics.rows[names.SKETCHES].values()})
+    """Window start → answers, as the sketches say."""
+    rows = (row for row in topics.rows[names.SKETCHES].values() if row["kind"] == "missed_questions")
+    return Counter({row["window_start_us"]: row["answers"] for row in rows})
 
 
 def counts_of(answers: list[events.AnswerEvent]) -> Counter[int]:

@@ -7,7 +7,6 @@ partitions; then play stops, so that the last window closes only by the wall clo
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections import Counter
@@ -20,8 +19,8 @@ from random import Random
 import pytest
 from kafka import KafkaProducer
 
-from cli.stack.layout import layout_from
 from contracts import events, names
+from tests.flink_jobs.cluster import local_job
 from tests.flink_jobs.play import (
     NOISE,
     WINDOW_S,
@@ -30,62 +29,23 @@ from tests.flink_jobs.play import (
     answer,
     counts,
     counts_of,
+    expected_minutes,
     expected_sketches,
-    expected_top,
+    minutes_of,
     noise,
     send,
 )
-from tests.services.daemons import start_kafka
 
 pytestmark = pytest.mark.engine
 
-ROOT = Path(__file__).resolve().parents[2]
 # Window + the ticker's distance + idle timeout (flink_jobs/submit.py), and slack for a busy machine.
 LAST_WINDOW_WITHIN_S = WINDOW_S + 15 + 30 + 30
 
 
-@pytest.fixture(scope="module")
-def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    broker = start_kafka(tmp_path_factory.mktemp("kafka"))
-    yield broker.url
-    broker.stop()
-
-
 @pytest.fixture
 def job(bootstrap: str, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    layout = layout_from(os.environ)
-    try:
-        python = layout.python("flink")
-        jar = next(layout.jars("flink").glob("flink-sql-connector-kafka-*.jar"))
-    except (FileNotFoundError, StopIteration):
-        pytest.skip("no flink environment or connector jar: ./lakeboard makes them")
-    command = [
-        str(python),
-        "-m",
-        "flink_jobs.submit",
-        "--local",
-        "--bootstrap",
-        bootstrap,
-        "--fresh",
-        "--connector-jar",
-        str(jar),
-        "--checkpoint-dir",
-        str(tmp_path / "checkpoints"),
-        "--window-s",
-        str(WINDOW_S),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with (tmp_path / "job.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    yield process
-    try:
-        os.killpg(process.pid, 9)
-    except ProcessLookupError:
-        pass
-    process.wait()
-    print((tmp_path / "job.log").read_text("utf-8", "replace")[-6000:])
+    with local_job(bootstrap, tmp_path, f"--window-s={WINDOW_S}") as process:
+        yield process
 
 
 def test_windows_late_rows_and_the_end_of_play(bootstrap: str, job: subprocess.Popen[bytes]) -> None:
@@ -103,17 +63,14 @@ def test_windows_late_rows_and_the_end_of_play(bootstrap: str, job: subprocess.P
             noise(producer, item)
     skipped = {reason: count * ceil(len(answers) / 100) for reason, count in NOISE.items()}
     producer.flush()
-    wanted = {kind: expected_top(kind, answers) for kind in ("quizzes", "users")}
+    wanted = expected_minutes(answers)
     sketches = expected_sketches(answers)
 
     def all_there() -> bool:
-        return (
-            all(len(topics.top(kind)) >= len(wanted[kind]) for kind in wanted) and len(topics.sketches()) >= 3
-        )
+        return minutes_of(topics.windows()) == wanted and topics.sketches() == sketches
 
     topics.poll_until(all_there, 180, lambda: job.poll() is None)
-    assert wanted["quizzes"] == topics.top("quizzes")
-    assert wanted["users"] == topics.top("users")
+    assert wanted == minutes_of(topics.windows())
     assert sketches == topics.sketches()
     assert not topics.rows[names.LATE]
     assert skipped == topics.skipped()
@@ -126,9 +83,11 @@ def test_windows_late_rows_and_the_end_of_play(bootstrap: str, job: subprocess.P
     producer.flush()
     start = fresh.occurred_at_us // WINDOW_US * WINDOW_US
     topics.poll_until(
-        lambda: start in topics.sketches() and bool(topics.rows[names.LATE]), 90, lambda: job.poll() is None
+        lambda: ("participants", start) in topics.sketches() and bool(topics.rows[names.LATE]),
+        90,
+        lambda: job.poll() is None,
     )
-    assert start in topics.sketches(), "the last window did not close after play stopped"
+    assert ("participants", start) in topics.sketches(), "the last window did not close after play stopped"
     took_s = time.monotonic() - sent_at
     assert took_s < LAST_WINDOW_WITHIN_S
     print(f"last window closed {took_s:.1f} s after its answer")

@@ -71,8 +71,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuestdbDaemon]:
         day_us = newest_us // 86_400_000_000 * 86_400_000_000
         with psycopg.connect(questdb.pg_url, autocommit=True) as sql:
             sql.execute(
-                f"insert into top_k values (cast({newest_us} as timestamp), 'health', 1, 'not_json', 2, null,"
-                f" cast({day_us} as timestamp))"
+                "insert into top_k (ts, kind, scope, level, place, subject_id, amount, window_end) values "
+                f"(cast({newest_us} as timestamp), 'health', 'global', 'day', 1, 'not_json', 2, "
+                f"cast({day_us} as timestamp))"
             )
         yield questdb
 

@@ -14,7 +14,8 @@ NOW = 29_000_000 * 60_000_000
 
 def top(kind: str, hours_ago: float) -> bytes:
     start = round(NOW - hours_ago * HOUR_US)
-    return json.dumps({"kind": kind, "window_start_us": start, "place": 1}).encode()
+    level = "day" if kind == "health" else "hour"
+    return json.dumps({"kind": kind, "level": level, "window_start_us": start, "place": 1}).encode()
 
 
 def gone(*keys: bytes, written: int = 100) -> set[bytes]:
@@ -24,6 +25,7 @@ def gone(*keys: bytes, written: int = 100) -> set[bytes]:
 
 def test_each_kind_has_its_time() -> None:
     assert gone(top("users", 48), top("users", 49)) == {top("users", 49)}
+    assert gone(top("words", 48), top("words", 49)) == {top("words", 49)}
     assert gone(top("health", 49), top("health", 200)) == {top("health", 200)}
 
 

@@ -18,7 +18,8 @@ from contracts import names
 from serving.quizzes.store import question_of, starter_quizzes
 from serving.relay import pipeline_health
 from serving.relay.pipeline_health import Reading, as_stored
-from serving.relay.to_questdb import Questdb, Row, rows_of
+from serving.relay.questdb import Questdb
+from serving.relay.window_rows import Row, rows_of
 from sketches.count_min import CountMin
 from tests.services.daemons import QuestdbDaemon, start_questdb
 
@@ -59,7 +60,13 @@ def window(start_us: int, minute: int) -> list[_Record]:
         ranked = sorted(amounts.items(), key=lambda pair: (-pair[1], pair[0]))[:10]
         for place, (subject, amount) in enumerate(ranked, 1):
             reached = start_us + 1_000_000 * place if kind == "users" else None
-            key = {"kind": kind, "window_start_us": start_us, "place": place}
+            key = {
+                "kind": kind,
+                "scope": "global",
+                "level": "minute",
+                "window_start_us": start_us,
+                "place": place,
+            }
             value = {**key, **end, "subject_id": subject, "amount": amount, "reached_at_us": reached}
             yield _Record(names.TOPK, json.dumps(value).encode())
 
@@ -112,8 +119,7 @@ def health(at_s: int, step: int, streams_running: bool) -> list[Row]:
         Row(
             pipeline_health.TABLE,
             at_s * 1_000_000,
-            {"measure": reading.measure, "source": reading.source},
-            {"value": float(reading.value)},
+            {"measure": reading.measure, "source": reading.source, "value": float(reading.value)},
         )
         for reading in as_stored(readings, at_s)
     ]
@@ -123,7 +129,6 @@ def fill(url: str, minutes: int = MINUTES, streams_running: bool = True, ended_s
     """Writes and waits until the rows show; the start of the newest window (UTC µs). ended_s: how long ago it ended."""
     questdb = Questdb(url)
     questdb.make_tables()
-    questdb.make_tables(pipeline_health.TABLES)
     newest_us = (int(time.time() - ended_s) // 60 - 1) * MINUTE_US
     for minute in range(minutes):
         start_us = newest_us - (minutes - 1 - minute) * MINUTE_US

@@ -19,7 +19,7 @@ from serving import problems
 from serving.insights import approx_routes, routes
 from serving.insights import replica as replica_module
 from serving.insights.replica import MINUTE_US, SketchReplica, Windows
-from serving.relay.to_questdb import Row, rows_of
+from serving.relay.window_rows import Row, rows_of
 from sketches.count_min import CountMin
 from tests.serving.insights.sketched import Answer, minutes_of, misses, play
 
@@ -44,7 +44,7 @@ def sketch_record(start: int, misses: dict[str, int]) -> tuple[bytes, bytes]:
 
 
 def top_record(start: int, place: int, subject: str, amount: int) -> tuple[bytes, bytes]:
-    key = {"kind": "users", "window_start_us": start, "place": place}
+    key = {"kind": "users", "scope": "global", "level": "minute", "window_start_us": start, "place": place}
     row = {
         **key,
         "window_end_us": start + MINUTE_US,
@@ -268,11 +268,24 @@ def test_questdb_lines() -> None:
         "upper": 5,
         "bound": 1,
         "confidence": 0.99,
-        "total": 5,
+        "late": 0,
         "answers": 9,
     }
     place = {"place": 1, "amount": 3, "window_end": START + MINUTE_US, "reached_at": START}
+    sketch_key = {"sketch": "missed_questions", "level": "minute", "subject_id": "1"}
+    top_key = {"kind": "users", "scope": "global", "level": "minute", "subject_id": "a b"}
     assert rows == [
-        Row("missed_questions", START, {"question_id": "1"}, {**estimate, "window_end": START + MINUTE_US}),
-        Row("top_k", START, {"kind": "users", "subject_id": "a b"}, place),
+        Row(
+            "missed_questions",
+            START,
+            {
+                "question_id": "1",
+                "level": "minute",
+                **{name: value for name, value in estimate.items() if name != "late"},
+                "total": 5,
+                "window_end": START + MINUTE_US,
+            },
+        ),
+        Row("estimates", START, {**sketch_key, **estimate, "window_end": START + MINUTE_US}),
+        Row("top_k", START, {**top_key, **place}),
     ]
