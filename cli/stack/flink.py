@@ -44,6 +44,8 @@ def _write_configuration(layout: Layout, home: Path, folder: Path) -> None:
         "jobmanager.rpc.port": layout.port("flink_rpc"),
         "jobmanager.memory.process.size": f"{JOBMANAGER_MB}m",
         "blob.server.port": layout.port("flink_blob"),
+        # Two hundred tasks are deployed at once: with the default of 10 s a busy machine was seen to fail and begin anew.
+        "pekko.ask.timeout": "60 s",
         "rest.address": "127.0.0.1",
         "rest.bind-address": "127.0.0.1",
         "rest.port": layout.port("flink"),
