@@ -8,8 +8,9 @@ answer to be sent; `push` from a player's result to the board, on the same socke
 drains, and history, the boards in Redis and the outboxes' numbers are compared with what players were told.
 
 Claims (profile live): 10,000 answers/s for 60 s with p99 under 100 ms, no errors, drained within 60 s. --kafka: the relay
-sends to Kafka too. --replicas: a replica a shard, which every answer waits for. Prints one JSON document; exit 1 if an
-answer that was acknowledged is not kept exactly once, or anything was refused.
+sends to Kafka too, and has drained when the topic's committed records are the outboxes' numbers. --replicas: a replica a
+shard, which every answer waits for. Prints one JSON document; exit 1 if an answer that was acknowledged is not kept exactly
+once, or anything was refused.
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ import uvloop
 from rich.console import Console
 
 from benchmarks.load.game import FROM_SHARE, TO_SHARE, Crowd
-from benchmarks.load.stack import Stack, add_quiz, compare, even_quizzes, own_stack, until_relayed
+from benchmarks.load.stack import (
+    Stack,
+    add_quiz,
+    compare,
+    even_quizzes,
+    own_stack,
+    until_in_kafka,
+    until_relayed,
+)
 from cli.commands.stack import relay_lag
 
 _SHOW = Console(stderr=True)
@@ -94,6 +103,8 @@ async def _measure(stack: Stack, args: argparse.Namespace, round_s: float) -> di
     counts = crowd.counts
     with _SHOW.status("the relay drains, then everything is compared"):
         drained_s = await asyncio.to_thread(until_relayed, stack)
+        if stack.settings.kafka_bootstrap:
+            drained_s += await asyncio.to_thread(until_in_kafka, stack)
         kept = await asyncio.to_thread(
             compare, stack, counts.acknowledged, [session.session_id for session in crowd.sessions]
         )

@@ -19,10 +19,12 @@ from types import FrameType
 import httpx
 import psutil
 import psycopg
+from kafka import KafkaConsumer, TopicPartition
 
 from cli.places import ROOT
 from cli.stack.layout import Layout, layout_from
-from contracts.identity import HashRing
+from contracts import names
+from contracts.identity import ANSWER_PARTITIONS, HashRing
 from serving.boards.whole_boards import WholeBoards
 from tests.end_to_end.whole_stack import LEFT_OUT, free_offset
 
@@ -161,6 +163,38 @@ def compare(stack: Stack, acknowledged: Acknowledged, sessions: Iterable[str]) -
         "boards_differ": _boards_that_differ(stack, kept, list(sessions)),
         "outbox_gaps": gaps,
     }
+
+
+def until_in_kafka(stack: Stack) -> float:
+    """Seconds until the topic's committed records are the outboxes' numbers. Raises TimeoutError, naming how many lack.
+
+    (shard, seq) of every record is read, so that none can stand for another; a repeat is an error of its own.
+    """
+    live, began = WholeBoards(stack.settings.shards), time.monotonic()
+    wanted = {(shard, seq) for shard, last in enumerate(live.last_seqs()) for seq in range(1, last + 1)}
+    live.close()
+    consumer = KafkaConsumer(
+        bootstrap_servers=stack.settings.kafka_bootstrap,
+        isolation_level="read_committed",
+        group_id=None,
+        auto_offset_reset="earliest",
+    )
+    consumer.assign([TopicPartition(names.ANSWERS, number) for number in range(ANSWER_PARTITIONS)])
+    found: set[tuple[int, int]] = set()
+    try:
+        while found != wanted:
+            for records in consumer.poll(timeout_ms=500).values():
+                for record in records:
+                    headers = dict(record.headers)
+                    entry = int(headers[names.HEADER_SHARD]), int(headers[names.HEADER_SEQ])
+                    if entry in found or entry not in wanted:
+                        raise RuntimeError(f"Kafka has {entry} twice, or too soon")
+                    found.add(entry)
+            if time.monotonic() - began > DRAIN_LIMIT_S:
+                raise TimeoutError(f"Kafka lacks {len(wanted - found)} of {len(wanted)} answers")
+    finally:
+        consumer.close()
+    return time.monotonic() - began
 
 
 def _boards_that_differ(
