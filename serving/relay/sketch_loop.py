@@ -55,7 +55,7 @@ class SketchLoop(threading.Thread):
     ) -> None:
         super().__init__(name="sketches", daemon=True)
         self._postgres_url = postgres_url
-        self._bootstrap = bootstrap.split(",")
+        self._brokers = bootstrap.split(",")
         self._group = questdb_group
         self._stopping = stopping
         self._ready = ready
@@ -91,7 +91,7 @@ class SketchLoop(threading.Thread):
         if not leased or not leased[0]:
             return False
         producer = KafkaProducer(
-            bootstrap_servers=self._bootstrap,
+            bootstrap_servers=self._brokers,
             transactional_id=names.SKETCHES_TRANSACTIONS,
             acks="all",
             compression_type="gzip",
@@ -102,13 +102,13 @@ class SketchLoop(threading.Thread):
         producer.init_transactions()
         self._producer = producer
         self._consumer = KafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            bootstrap_servers=self._brokers,
             group_id=self._group,
             enable_auto_commit=False,
             isolation_level="read_committed",
             auto_offset_reset="earliest",
         )
-        self._ends = KafkaConsumer(bootstrap_servers=self._bootstrap, group_id=None)
+        self._ends = KafkaConsumer(bootstrap_servers=self._brokers, group_id=None)
         self._consumer.assign([_SKETCHES, _LATE])
         self._consumer.seek_to_beginning(_SKETCHES, _LATE)
         self.levels = Levels()
