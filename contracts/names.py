@@ -211,6 +211,11 @@ def replication_mark() -> str:
     return "replication_mark"
 
 
+def user_profile(user_id: str) -> str:
+    """What others see of a user, `version|JSON`, on the user's shard; `version|` while that version is being written."""
+    return f"user:{user_id}:profile"
+
+
 def lease(name: str) -> str:
     return f"lease:{name}"
 

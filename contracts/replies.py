@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 SOURCES = ("redis", "history", "rankings", "lake", "mixed")
 EXACTNESS = ("exact", "estimate")
@@ -14,6 +14,16 @@ DEFAULT_M = 5
 MAX_K = 1_000
 MAX_M = 100
 MAX_USERS = 100
+
+
+class Shown(NamedTuple):
+    """What a row shows of its subject: a user's name and picture, a quiz' title."""
+
+    name: str | None
+    avatar_url: str | None = None
+
+
+NOBODY = Shown(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +65,12 @@ class BoardPage:
         shown = [*self.entries, *self.around, *(rank.entry for rank in self.ranks if rank.entry)]
         return {entry.user_id for entry in shown} | ({self.me.user_id} if self.me else set())
 
-    def named(self, known: Mapping[str, str]) -> BoardPage:
-        """The same page with the names that are known."""
+    def named(self, known: Mapping[str, Shown]) -> BoardPage:
+        """The same page with the names and pictures that are known."""
 
         def one(entry: Entry) -> Entry:
-            return replace(entry, name=known.get(entry.user_id))
+            name, avatar_url = known.get(entry.user_id, NOBODY)
+            return replace(entry, name=name, avatar_url=avatar_url)
 
         return BoardPage(
             tuple(map(one, self.entries)),

@@ -32,12 +32,14 @@ from serving.ending import end_tasks
 from serving.leaderboards.lean import LeanBoards
 from serving.live.wire import LiveProtocol
 from serving.metrics import RequestMetrics, measure_loop_delay
+from serving.users.lean import LeanProfiles
 
 LOG = logging.getLogger(__name__)
 ROOMS = (
     # First: the others ask who is calling.
     "serving.access.account_routes",
     "serving.access.admin_routes",
+    "serving.users.routes",
     "serving.quizzes.routes",
     "serving.sessions.routes",
     "serving.sessions.host_routes",
@@ -127,6 +129,7 @@ def create_app(environment: Mapping[str, str], name: str = "api") -> FastAPI:
         app.include_router(room.router)
     app.add_middleware(problems.BodyLimit)
     app.add_middleware(LeanBoards)
+    app.add_middleware(LeanProfiles)
     app.add_middleware(AddressGate)
     if settings.cors_origins:
         # Without credentials: another site's page may bring a token of its own, never our cookie.

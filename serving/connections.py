@@ -17,11 +17,12 @@ from redis.asyncio import Redis
 from contracts.errors import LakeboardError, SystemMissing
 from contracts.identity import HashRing
 from contracts.settings import Settings
+from serving.boards.acknowledged import ScriptRunner
 from serving.boards.boards import Boards
 from serving.boards.clients import client_of, close_client
 from serving.boards.shards import Shards
 from serving.breaker import Breaker
-from serving.user_names import UserNames
+from serving.users.profiles import Kept, Profiles
 
 # Enough for the slow paths of one process; play itself does not use Postgres.
 POSTGRES_CONNECTIONS = 8
@@ -52,10 +53,14 @@ class Connections:
     quiz_zones: dict[str, str] = field(default_factory=dict)
     rules: dict[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
     postgres_breaker: Breaker = field(default_factory=Breaker)
-    user_names: UserNames = field(init=False)
+    profiles: Profiles = field(init=False)
 
     def __post_init__(self) -> None:
-        self.user_names = UserNames(self.read_user_names)
+        scripts = [
+            ScriptRunner(client, address)
+            for client, address in zip(self.texts, self.settings.shards, strict=True)
+        ]
+        self.profiles = Profiles(scripts, self.read_profiles, self.settings.media_base_url)
 
     @staticmethod
     def of(settings: Settings) -> Connections:
@@ -102,14 +107,15 @@ class Connections:
             self.postgres_breaker.failed()
             raise missing from error
 
-    async def read_user_names(self, ids: list[str]) -> dict[str, str] | None:
-        """id → name of users that have one, as it is now; None while Postgres does not say."""
-        if not ids:
-            return {}
+    async def read_profiles(self, ids: list[str]) -> dict[str, Kept] | None:
+        """id → profile of the users that there are, as it is now; None while Postgres does not say."""
         try:
             async with self.sql() as sql:
-                found = await sql.execute("select user_id, name from users where user_id = any(%s)", [ids])
-                return {row[0]: row[1] for row in await found.fetchall() if row[1]}
+                found = await sql.execute(
+                    "select user_id, version, name, coalesce(avatar, ''), anonymous from users where user_id = any(%s)",
+                    [ids],
+                )
+                return {row[0]: Kept(*row[1:]) for row in await found.fetchall()}
         except (LakeboardError, psycopg.Error):
             return None
 

@@ -24,6 +24,7 @@ LOG = logging.getLogger(__name__)
 BODY_LIMIT_BYTES = 64 * 1024
 IMPORT_LIMIT_BYTES = 8 * 1024 * 1024
 IMPORT_PREFIX = "/v1/import/"
+AVATAR_PATH = "/v1/me/avatar"
 _HTTP_CODES = {
     400: "bad_request",
     401: "unauthenticated",
@@ -120,7 +121,9 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         path = scope["path"]
-        limit = IMPORT_LIMIT_BYTES if path.startswith(IMPORT_PREFIX) else BODY_LIMIT_BYTES
+        limit = (
+            IMPORT_LIMIT_BYTES if path.startswith(IMPORT_PREFIX) or path == AVATAR_PATH else BODY_LIMIT_BYTES
+        )
         error = BadInput("body_too_large", f"the body of {path} may have {limit} bytes", status=413)
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > limit:

@@ -14,7 +14,7 @@ from cli.stack.monitoring import write_configuration, write_targets
 from cli.stack.profiles import one_api, processes, without
 from cli.stack.scaler import Scaler
 from cli.stack.supervisor import Supervisor, hold_lock
-from cli.stack.traefik import write_routes
+from cli.stack.traefik import write_addresses, write_routes
 
 
 def main() -> int:
@@ -47,7 +47,12 @@ def main() -> int:
         write_targets(layout)
 
     write_configuration(layout)
-    scaler = Scaler(layout, partial(one_api, layout, arguments.profile), route)
+    scaler = Scaler(
+        layout,
+        partial(one_api, layout, arguments.profile),
+        route,
+        note=lambda lists: write_addresses(layout, lists),
+    )
     about["replicas"] = layout.replicas
     supervisor = Supervisor(
         chosen,

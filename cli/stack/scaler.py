@@ -30,14 +30,22 @@ UNROUTED_S = 2.5
 
 
 class Scaler:
-    """Runs inside the supervisor. define: an api process by its number; route: writes the gateway's routes over numbers."""
+    """Runs inside the supervisor. define: an api process by its number; route: writes the gateway's routes over numbers.
+
+    note: keeps the address lists for the routes; True if they are others than before.
+    """
 
     def __init__(
-        self, layout: Layout, define: Callable[[int], Process], route: Callable[[list[int]], None]
+        self,
+        layout: Layout,
+        define: Callable[[int], Process],
+        route: Callable[[list[int]], None],
+        note: Callable[[dict[str, list[str]]], bool] = lambda lists: False,
     ) -> None:
         self._layout = layout
         self._define = define
         self._route = route
+        self._note = note
         self._policy = Policy()
         self._sampled_at = 0.0
         self._routed: list[int] = []
@@ -52,6 +60,7 @@ class Scaler:
                 await self._reach(supervisor, scale.count)
                 if time.monotonic() - self._sampled_at > SAMPLE_S:
                     self._sampled_at = time.monotonic()
+                    await self._addresses(supervisor)
                     await self._by_load(supervisor, scale)
             except Exception:
                 _log.exception("scaling_failed")
@@ -99,6 +108,25 @@ class Scaler:
         if wanted != scale.count and read_scale(self._layout.run).within() == scale:
             _log.info("scale_by_load from=%d to=%d", scale.count, wanted)
             write_scale(self._layout.run, Scale(wanted, scale.least, scale.most))
+
+    async def _addresses(self, supervisor: Supervisor) -> None:
+        """Takes the address lists that admins made to the gateway, as the first process says that answers."""
+        key = {"X-API-Key": self._layout.secrets["importer_key"]}
+        async with httpx.AsyncClient(headers=key, timeout=2) as http:
+            for number in ready_numbers(supervisor, MOST):
+                try:
+                    port = self._layout.port(f"api_{number}")
+                    reply = await http.get(f"http://127.0.0.1:{port}/internal/addresses")
+                    lists = reply.raise_for_status().json()
+                except httpx.HTTPError as error:
+                    _log.warning("addresses_not_known name=api_%d error=%r", number, error)
+                    continue
+                if self._note(lists) and self._routed:
+                    _log.info(
+                        "addresses_changed allowed=%d denied=%d", len(lists["allowed"]), len(lists["denied"])
+                    )
+                    self._route(self._routed)
+                return
 
     def _shares(self, supervisor: Supervisor) -> list[float]:
         """How much of a core each process wanted since the last sample; a new one wanted nothing yet."""

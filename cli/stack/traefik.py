@@ -18,6 +18,10 @@ from cli.stack.scale import read_scale
 
 # Whatever networks are allowed: the stack's own commands come through the door too.
 THIS_MACHINE = ("127.0.0.1/32", "::1/128")
+# A network that nobody is in (RFC 5737), for a list that allows nobody.
+NOBODY = "192.0.2.255/32"
+# Before every other router, whatever the length of its rule.
+FIRST = 1_000_000
 # Requests a second of one address, and at once: two hundred phones behind one address that all load the page, join and
 # connect within ten seconds are about 600 a second.
 ADDRESS_RATE, ADDRESS_BURST = 1_000, 3_000
@@ -85,6 +89,7 @@ def routes_to(
     rate: int = ADDRESS_RATE,
     burst: int = ADDRESS_BURST,
     proxies: Sequence[str] = (),
+    denied_networks: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Routes to api processes (name → URL): balanced over all, and a socket to the one that placement names.
 
@@ -114,10 +119,22 @@ def routes_to(
         # Traefik takes longer rules first; a placed socket's must win whatever their lengths.
         "priority": 1,
     }
+    refused: dict[str, Any] = {}
+    if denied_networks:
+        # A router of its own that lets nobody through: the gateway's lists of addresses only allow. Behind proxies it sees
+        # theirs; there the api alone refuses.
+        passed["nobody"] = {"ipAllowList": {"sourceRange": [NOBODY]}}
+        refused["denied"] = {
+            "rule": f"({_any_of(denied_networks)})" + (f" && !({_any_of(always)})" if always else ""),
+            "entryPoints": ["web"],
+            "service": "api",
+            "middlewares": ["nobody"],
+            "priority": FIRST,
+        }
     return {
         "http": {
             "middlewares": passed,
-            "routers": {**placed, "all": everything},
+            "routers": {**placed, **refused, "all": everything},
             "services": {
                 "api": service(*servers.values()),
                 **{name: service(url) for name, url in servers.items()},
@@ -126,11 +143,43 @@ def routes_to(
     }
 
 
+def _any_of(networks: Sequence[str]) -> str:
+    return " || ".join(f"ClientIP(`{network}`)" for network in networks)
+
+
+def addresses_file(layout: Layout) -> Path:
+    """Where the api's address lists were written last: they hold from the gateway's start, before an api says them."""
+    return layout.run / "traefik" / "addresses.json"
+
+
+def read_addresses(layout: Layout) -> dict[str, list[str]]:
+    """The lists that were written last: `allowed`, `denied`; the settings' own before any were."""
+    try:
+        found: dict[str, list[str]] = json.loads(addresses_file(layout).read_text())
+        return found
+    except (FileNotFoundError, ValueError):
+        return {"allowed": list(chosen_settings().allowed_networks), "denied": []}
+
+
+def write_addresses(layout: Layout, lists: dict[str, list[str]]) -> bool:
+    """Notes the lists that an api said; False if they are the ones that are there."""
+    file, text = addresses_file(layout), json.dumps(lists)
+    if file.exists() and file.read_text() == text:
+        return False
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(".draft")
+    draft.write_text(text)
+    draft.replace(file)
+    return True
+
+
 def write_routes(layout: Layout, numbers: Sequence[int]) -> None:
     """Routes to the api processes of these numbers; Traefik reads the file again when it changes."""
+    lists = read_addresses(layout)
     found = routes_over(
         [layout.port(f"api_{number}") for number in numbers],
-        allowed_networks=chosen_settings().allowed_networks,
+        allowed_networks=lists["allowed"],
+        denied_networks=lists["denied"],
     )
     replace_routes(routes_file(layout), found)
 

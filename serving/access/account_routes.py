@@ -161,6 +161,7 @@ async def _guest(request: Request) -> Identity | None:
         s400="malformed_body",
         s401="unauthenticated",
         s403="sign_up_closed cross_site",
+        s404="unknown_user",
         s409="login_name_taken has_account",
         s422="weak_password unknown_field missing_field invalid_field",
         s429="too_many_requests",

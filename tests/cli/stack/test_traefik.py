@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from cli.stack.process import free_port
-from cli.stack.traefik import routes_over, static_with
+from cli.stack.traefik import THIS_MACHINE, routes_over, static_with
 
 pytestmark = pytest.mark.service
 
@@ -106,6 +106,27 @@ def test_only_allowed_networks_get_in(tmp_path: Path) -> None:
             # What a client says of its own address is not believed.
             forged = {"X-Forwarded-For": "192.0.2.9", "X-Real-Ip": "192.0.2.9"}
             assert status == httpx.get(f"{url}/v1/quizzes", headers=forged).status_code
+    server.shutdown()
+
+
+def test_a_denied_network_is_refused_live_and_let_in_again(tmp_path: Path) -> None:
+    server = Server()
+    with gateway(tmp_path, [server.server_port]) as url:
+        until(f"{url}/v1/quizzes", 200)
+        routes = tmp_path / "routes.yml"
+        for denied, always, status in (
+            (("192.0.2.0/24", "127.0.0.0/8"), (), 403),
+            (("192.0.2.0/24",), (), 200),
+            (("127.0.0.0/8",), (), 403),
+            # The stack's own commands come in, whoever is denied.
+            (("0.0.0.0/0", "::/0"), THIS_MACHINE, 200),
+        ):
+            found = routes_over([server.server_port], always=always, denied_networks=denied)
+            draft = tmp_path / "draft"
+            draft.write_text(json.dumps(found))
+            draft.replace(routes)
+            until(f"{url}/v1/quizzes", status)
+            until(f"{url}/v1/live?handler=api-{server.server_port}", status)
     server.shutdown()
 
 
