@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 from contracts.errors import TITLES
 from serving.api import create_app
-from tests.serving.access.people import signed_up
+from tests.serving.access.people import made, signed_up
 from tests.serving.api_process import IMPORTER_KEY, ApiProcess
 
 # Requests a route: each takes some ms; more find little that these do not.
@@ -60,10 +60,10 @@ def schema(api: ApiProcess) -> Any:
 def callers(api: ApiProcess) -> dict[str, dict[str, str]]:
     """Headers by role."""
     with httpx.Client(base_url=api.url) as client:
-        made = client.post("/v1/sessions", json={"quiz_id": "starter-a1"}).raise_for_status().json()
-        seat = client.post("/v1/join", json={"pin": made["pin"], "name": "Ada"}).raise_for_status().json()
+        opened = client.post("/v1/sessions", json={"quiz_id": "starter-a1"}).raise_for_status().json()
+        seat = client.post("/v1/join", json={"pin": opened["pin"], "name": "Ada"}).raise_for_status().json()
     return {
-        "host": {"Authorization": f"Bearer {made['token']}"},
+        "host": {"Authorization": f"Bearer {opened['token']}"},
         "player": {"Authorization": f"Bearer {seat['token']}"},
         "importer": {"X-API-Key": IMPORTER_KEY},
         "account": signed_up(api).headers,

@@ -11,9 +11,13 @@ const SCREENS = {
   game: () => import("./game.js").then((m) => m.gameScreen),
   boards: () => import("./boards.js").then((m) => m.boardsScreen),
   insights: () => import("./insights.js").then((m) => m.insightsScreen),
+  account: () => import("./account.js").then((m) => m.accountScreen),
+  "sign-up": () => import("./account.js").then((m) => m.signUpScreen),
+  ticket: () => import("./account.js").then((m) => m.ticketScreen),
+  admin: () => import("./admin.js").then((m) => m.adminScreen),
   report: () => import("./report.js").then((m) => m.reportScreen),
 };
-const NAV = [["", T.nav.play], ["host", T.nav.host], ["boards", T.nav.boards], ["insights", T.nav.insights]];
+const NAV = [["", T.nav.play], ["host", T.nav.host], ["boards", T.nav.boards], ["insights", T.nav.insights], ["account", T.nav.account]];
 let leave = null;
 let shown = 0;
 

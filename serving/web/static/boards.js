@@ -136,7 +136,9 @@ function table(label, entries, me, around) {
       const name = entry.name || entry.user_id;
       return el("tr", { class: entry.user_id === me ? "me" : null, "data-user": entry.user_id },
         el("td", {}, el("span", { class: `rank rank-${entry.rank}`, text: number(entry.rank) })),
-        el("th", { scope: "row" }, el("button", { type: "button", class: "link", text: name,
+        el("th", { scope: "row" },
+          entry.avatar_url ? el("img", { class: "avatar small", src: entry.avatar_url, alt: "", loading: "lazy" }) : null,
+          el("button", { type: "button", class: "link", text: name,
           "aria-label": T.boards.aroundRow(name), onclick: () => around(entry.user_id) })),
         el("td", { class: "number points", text: number(entry.points) }),
         el("td", { class: "number wide-only", text: entry.reached_at ? shortMoment(entry.reached_at) : "–" }));

@@ -1,6 +1,7 @@
 // Getting into a game: by PIN, by a challenge's link, or back into a seat that this browser had.
 
 import { $, button, el, field, form, show } from "./dom.js";
+import { ownToken } from "./me.js";
 import { Problem, call, rememberPlayer, seats, takeSeat } from "./net.js";
 import { T } from "./texts.js";
 
@@ -48,7 +49,7 @@ export function joinScreen(_argument, _query, first) {
       field(T.join.name, nameInput(), T.join.nameHint),
       el("button", { class: "primary big", type: "submit", text: T.join.go }),
     ], async () => {
-      enter(await call("/v1/join", { body: { pin: typedPin(), name: typedName() } }));
+      enter(await call("/v1/join", { body: { pin: typedPin(), name: typedName() }, token: await ownToken() }));
     }));
   show([wayBack(known), card, pin ? null : el("p", { class: "aside" }, `${T.join.hostLead} `,
     el("a", { href: "/#/host", text: T.join.hostGo }))], { title: T.join.title, focus: !first });
@@ -65,7 +66,8 @@ export function challengeDoor(sessionId, _query, first) {
       field(T.join.name, nameInput(), T.join.nameHint),
       el("button", { class: "primary big", type: "submit", text: T.join.go }),
     ], async () => {
-      enter(await call(`/v1/sessions/${encodeURIComponent(sessionId)}/join`, { body: { name: typedName() } }));
+      enter(await call(`/v1/sessions/${encodeURIComponent(sessionId)}/join`,
+        { body: { name: typedName() }, token: await ownToken() }));
     }));
   show([wayBack(known), card], { title: T.challenge.join(""), focus: !first });
   call(`/v1/sessions/${encodeURIComponent(sessionId)}`).then(({ title, current }) => {

@@ -10,14 +10,15 @@ export class Problem extends Error {
   }
 }
 
-async function ask(path, { body, token } = {}) {
+async function ask(path, { body, token, method, file } = {}) {
   const headers = {};
   if (body !== undefined) headers["Content-Type"] = "application/json";
+  else if (file) headers["Content-Type"] = "application/octet-stream";
   if (token) headers.Authorization = `Bearer ${token}`;
   let reply;
   try {
-    reply = await fetch(path, { method: body === undefined ? "GET" : "POST", headers,
-      body: body === undefined ? undefined : JSON.stringify(body) });
+    reply = await fetch(path, { method: method || (body === undefined ? "GET" : "POST"), headers,
+      body: body === undefined ? file : JSON.stringify(body) });
   } catch {
     throw new Problem(0, { title: T.problems.offline, detail: T.problems.offlineDetail });
   }
@@ -25,7 +26,7 @@ async function ask(path, { body, token } = {}) {
   throw new Problem(reply.status, await reply.json().catch(() => ({})));
 }
 
-// The JSON of a route. Raises Problem. With a body it is a POST.
+// The JSON of a route. Raises Problem. With a body it is a POST, if no method is named; file: sent as it is.
 export async function call(path, options) {
   return (await ask(path, options)).json();
 }

@@ -1,6 +1,7 @@
 // Creating a session or a challenge, and those that this device has hosted before.
 
 import { $, el, field, form, show } from "./dom.js";
+import { ownToken } from "./me.js";
 import { call, hosted, takeSeat } from "./net.js";
 import { T, moment } from "./texts.js";
 
@@ -25,7 +26,7 @@ export function setupScreen(_argument, _query, first) {
   ], async () => {
     const body = { quiz_id: quiz.value };
     if ($("kind-challenge").checked) body.open_for_s = Number(open.value);
-    lead({ ...(await call("/v1/sessions", { body })), host: true });
+    lead({ ...(await call("/v1/sessions", { body, token: await ownToken() })), host: true });
   });
   const earlier = hosted();
   show([

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import httpx
 import psycopg
