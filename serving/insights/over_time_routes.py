@@ -107,7 +107,9 @@ def _span(minutes: int) -> tuple[int, int]:
 async def _named(connections: Connections, kind: str, ids: list[str]) -> dict[str, str]:
     """id → what people call it; without those that cannot be looked up: a page shows the id then."""
     if kind == "users":
-        return await connections.user_names.of(ids)
+        return {
+            user: shown.name for user, shown in (await connections.profiles.shown(ids)).items() if shown.name
+        }
     if kind == "quizzes":
         query = "select quiz_id, title from quizzes where quiz_id = any(%s)"
     else:
