@@ -122,7 +122,7 @@ async def read(connections: Connections, asked: AskedClass) -> dict[str, Any] | 
         if archived:
             return None
     page = page_of(sums_of([*shares, *answers]), asked.whole.start_us, asked.tick_us, asked.wanted)
-    page = page.named(await connections.user_names.of(sorted(page.user_ids())))
+    page = page.named(await connections.profiles.shown(sorted(page.user_ids())))
     ranged = asked.period == "range"
     sources = {part.source for part in made_of.parts()} or {REDIS}
     reply = BoardReply(
