@@ -23,8 +23,17 @@ LOG = logging.getLogger(__name__)
 # A play message is below 1 KiB; an import request holds a few thousand lines. Higher lets one client fill the memory.
 BODY_LIMIT_BYTES = 64 * 1024
 IMPORT_LIMIT_BYTES = 8 * 1024 * 1024
-IMPORT_PREFIX = "/v1/import/"
-AVATAR_PATH = "/v1/me/avatar"
+# Two hundred questions with everything in them; a pasted list of some thousand words.
+QUIZ_LIMIT_BYTES = 1024 * 1024
+# A photograph as a phone sends it, a minute of speech.
+MEDIA_LIMIT_BYTES = 5 * 1024 * 1024
+# What the path begins with → most bytes of a body; the first that fits holds.
+LIMITS_BYTES = (
+    ("/v1/import/", IMPORT_LIMIT_BYTES),
+    ("/v1/me/avatar", IMPORT_LIMIT_BYTES),
+    ("/v1/quizzes", QUIZ_LIMIT_BYTES),
+    ("/v1/media", MEDIA_LIMIT_BYTES),
+)
 _HTTP_CODES = {
     400: "bad_request",
     401: "unauthenticated",
@@ -121,9 +130,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         path = scope["path"]
-        limit = (
-            IMPORT_LIMIT_BYTES if path.startswith(IMPORT_PREFIX) or path == AVATAR_PATH else BODY_LIMIT_BYTES
-        )
+        limit = next((most for start, most in LIMITS_BYTES if path.startswith(start)), BODY_LIMIT_BYTES)
         error = BadInput("body_too_large", f"the body of {path} may have {limit} bytes", status=413)
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > limit:

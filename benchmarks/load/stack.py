@@ -106,11 +106,16 @@ def even_quizzes(stack: Stack) -> list[str]:
 
 def add_quiz(sql: psycopg.Connection, quiz_id: str, questions: int) -> None:
     """A quiz of so many questions whose right answer is `right`."""
-    sql.execute("INSERT INTO quizzes (quiz_id, title, origin) VALUES (%s, 'Load', 'bench')", [quiz_id])
     sql.execute(
-        "INSERT INTO questions (quiz_id, question_id, position, prompt, choices, answer, type, tags)"
-        ' SELECT %s, \'q\' || n, n, \'a prompt of ordinary length \' || n, \'["right", "wrong", "worse", "worst"]\','
-        " 'right', 'definition_to_word', '{bench}' FROM generate_series(0, %s - 1) AS n",
+        "INSERT INTO quizzes (quiz_id, title, origin, version, question_count) VALUES (%s, 'Load', 'bench', 1, %s)",
+        [quiz_id, questions],
+    )
+    sql.execute(
+        "INSERT INTO quiz_versions (quiz_id, version, document, digest) SELECT %s, 1, jsonb_build_object("
+        "'title', 'Load', 'questions', jsonb_agg(jsonb_build_object('question_id', 'q' || n, 'type', 'definition_to_word',"
+        " 'prompt', 'a prompt of ordinary length ' || n, 'answer', 'right', 'wrong',"
+        " jsonb_build_array('wrong', 'worse', 'worst'), 'tags', jsonb_build_array('bench')) ORDER BY n)), ''"
+        " FROM generate_series(0, %s - 1) AS n",
         [quiz_id, questions],
     )
 

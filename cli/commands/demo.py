@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import gzip
 import json
 import random
@@ -158,13 +159,13 @@ async def _play(url: str, answers: dict[str, str], skill: float, chance: random.
 
 
 def _right_choices() -> dict[str, str]:
-    """question_id → the word, of the starter quizzes: a simulated learner has to know some."""
-    quizzes = json.loads((ROOT / "serving" / "quizzes" / "starter.json").read_text())["quizzes"]
-    return {
-        f"{quiz['level'].lower()}-{word['word'].replace(' ', '_')}": word["word"]
-        for quiz in quizzes
-        for word in quiz["words"]
-    }
+    """question_id → the word, of the starter quizzes that ask for words: a simulated learner has to know some."""
+    found = {}
+    for path in sorted((ROOT / "serving" / "quizzes" / "starter").glob("*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                found[f"{path.stem}-{int(row['number']):03}-word"] = row["word"]
+    return found
 
 
 def _settle(layout: Layout, first: date, wait: bool) -> bool:

@@ -63,7 +63,7 @@ _EXAMPLE = {
             "occurred_at": "2026-03-02T17:59:41.204Z",
             "session_id": "s_1k2",
             "quiz_id": "starter-a1",
-            "question_id": "a1-apple",
+            "question_id": "a1-014-word",
             "choice": "apple",
             "correct": True,
             "elapsed_ms": 3120,

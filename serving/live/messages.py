@@ -53,7 +53,7 @@ class _In(msgspec.Struct, forbid_unknown_fields=True, tag_field="type"):
 
 
 class AnswerMessage(_In, tag="answer"):
-    """A player's answer: the text of one of the choices. Sent again unchanged it gets the first result back."""
+    """A player's answer: the text of one of the choices, or what was typed. Sent again unchanged it gets the first result."""
 
     question_id: Short
     choice: Annotated[str, msgspec.Meta(max_length=200)]
@@ -95,12 +95,33 @@ class Lobby(Phase, tag="lobby", kw_only=True):
     """Players come in; the host has not started."""
 
 
-class Shown(Phase, tag="question", kw_only=True):
-    """A question takes answers until its deadline. In a challenge it is this player's own, and answers `next`."""
+class Media(msgspec.Struct, forbid_unknown_fields=True):
+    """What a question shows or plays. kind: picture or audio; url: on this server; alt: for who cannot see or hear it."""
+
+    kind: str
+    url: str
+    alt: str
+
+
+class Asked(Phase, kw_only=True):
+    """A question as it is asked; the right answer is in none of it.
+
+    question_type: a name of contracts/question_types.py. Without choices the answer is typed. speech: what the page has
+    spoken by the browser's voice for `language` (BCP 47), empty if nothing; where there is no voice it is shown.
+    """
 
     question_id: str
+    question_type: str
     prompt: str
     choices: list[str]
+    speech: str
+    language: str
+    media: Media | None
+
+
+class Shown(Asked, tag="question", kw_only=True):
+    """A question takes answers until its deadline. In a challenge it is this player's own, and answers `next`."""
+
     shown_at_us: int
     deadline_us: int
     deadline: str
@@ -108,20 +129,13 @@ class Shown(Phase, tag="question", kw_only=True):
     ref: str = ""
 
 
-class Closed(Phase, tag="closed", kw_only=True):
+class Closed(Asked, tag="closed", kw_only=True):
     """The question takes no answers any more; the right one follows."""
 
-    question_id: str
-    prompt: str
-    choices: list[str]
 
-
-class Revealed(Phase, tag="reveal", kw_only=True):
+class Revealed(Asked, tag="reveal", kw_only=True):
     """The right answer, after the question was closed everywhere."""
 
-    question_id: str
-    prompt: str
-    choices: list[str]
     answer: str
 
 

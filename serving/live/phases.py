@@ -40,8 +40,12 @@ def _base(session: Session, now_us: int) -> dict[str, Any]:
 def _asked(question: Question) -> dict[str, Any]:
     return {
         "question_id": question.question_id,
+        "question_type": question.type,
         "prompt": question.prompt,
         "choices": list(question.choices),
+        "speech": question.speech,
+        "language": question.language,
+        "media": messages.Media(**question.media) if question.media else None,
     }
 
 

@@ -91,13 +91,14 @@ class Sealer:
     async def _write_row(self, shard: int, session_id: str, fields: dict[str, str], kept: str) -> None:
         async with await psycopg.AsyncConnection.connect(self.postgres_url, autocommit=True) as sql:
             await sql.execute(
-                "INSERT INTO sessions (session_id, quiz_id, pin, host_id, origin, shard, started_at_us, tick_ms, rule, "
-                "at_seal, sealed_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now()) "
+                "INSERT INTO sessions (session_id, quiz_id, quiz_version, pin, host_id, origin, shard, started_at_us, tick_ms, "
+                "rule, at_seal, sealed_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now()) "
                 "ON CONFLICT (session_id) DO UPDATE SET sealed_at = coalesce(sessions.sealed_at, now()), "
                 "at_seal = coalesce(sessions.at_seal, excluded.at_seal)",
                 (
                     session_id,
                     fields.get("quiz_id", ""),
+                    fields.get("quiz_version") or "1",
                     fields.get("pin"),
                     fields.get("host_id"),
                     fields.get("origin", "live"),

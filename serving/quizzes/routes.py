@@ -1,4 +1,4 @@
-"""GET /v1/quizzes, and the loading of the starter quizzes at the first start."""
+"""Quizzes as others find them: /v1/quizzes. What authors do is in `author_routes.py`; the starter quizzes are loaded here."""
 
 from __future__ import annotations
 
@@ -6,22 +6,34 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import psycopg
 from fastapi import APIRouter, FastAPI, Query, Request
 from sqlalchemy.exc import SQLAlchemyError
 
 from contracts.errors import LakeboardError
+from serving.access.tokens import unauthenticated
 from serving.connections import Connections
 from serving.documented import documented
 from serving.ending import end_tasks
 from serving.migrations.upgrade import upgrade
-from serving.quizzes.store import list_quizzes, load_starter
+from serving.quizzes import library
+from serving.quizzes.viewers import viewer_of
 
 LOG = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1", tags=["quizzes"])
 RETRY_S = 1.0
+Type = Literal[
+    "",
+    "definition_to_word",
+    "word_to_definition",
+    "gap_in_sentence",
+    "listening",
+    "typed_spelling",
+    "picture",
+    "audio",
+]
 
 
 async def _load_when_possible(connections: Connections) -> None:
@@ -29,7 +41,7 @@ async def _load_when_possible(connections: Connections) -> None:
     while True:
         try:
             await asyncio.to_thread(upgrade, connections.settings.postgres_url)
-            new = await load_starter(connections)
+            new = await library.load_starter(connections)
         except (LakeboardError, psycopg.Error, SQLAlchemyError):
             await asyncio.sleep(RETRY_S)
             continue
@@ -45,15 +57,63 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     await end_tasks([task])
 
 
-_EXAMPLE = {
-    "quizzes": [{"quiz_id": "starter-a1", "title": "First words", "zone": "UTC", "questions": 12}],
+SHOWN = {
+    "quiz_id": "starter-a1",
+    "title": "First words 1 (A1): find the word",
+    "description": "A1, part 1: bread, kitchen, brother …",
+    "level": "A1",
+    "zone": "UTC",
+    "origin": "starter",
+    "types": ["definition_to_word"],
+    "questions": 12,
+    "version": 1,
+    "visibility": "public",
+    "archived": False,
 }
 
 
 @router.get(
     "/quizzes",
-    summary="Quizzes that can be played",
-    responses=documented(_EXAMPLE, s422="invalid_field", s503="system_missing"),
+    summary="Quizzes that can be played, or the caller's own",
+    responses=documented(
+        {"quizzes": [SHOWN], "next": None},
+        s401="unauthenticated",
+        s422="invalid_field",
+        s503="system_missing",
+    ),
 )
-async def quizzes(request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 100) -> dict[str, Any]:
-    return {"quizzes": await list_quizzes(request.app.state.connections, limit)}
+async def quizzes(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=library.MOST_ROWS)] = 100,
+    cursor: Annotated[str, Query(max_length=400)] = "",
+    q: Annotated[str, Query(max_length=200, description="words that a title or description begins")] = "",
+    level: Annotated[Literal["", "A1", "A2", "B1", "B2", "C1", "C2"], Query()] = "",
+    type: Annotated[Type, Query(description="a question type that it has")] = "",
+    origin: Annotated[Literal["", "starter", "author"], Query()] = "",
+    mine: Annotated[bool, Query(description="the caller's own, drafts too, newest change first")] = False,
+) -> dict[str, Any]:
+    """The starter quizzes first, then by title. `next`, where there is one, goes into `cursor` for the page after it.
+
+    A quiz is shown without its questions: right answers are told by a session, after each question.
+    """
+    viewer = await viewer_of(request)
+    if mine and not viewer:
+        raise unauthenticated("whose quizzes?", "log in, or make an account")
+    asked = library.Asked(viewer, mine, q, level, type, origin, limit, cursor)
+    found, following = await library.page(request.app.state.connections, asked)
+    return {"quizzes": found, "next": following}
+
+
+@router.get(
+    "/quizzes/{quiz_id}",
+    summary="One quiz, without its questions",
+    responses=documented(
+        {**SHOWN, "published_at": "2026-03-02T18:00:01.204Z", "own": False},
+        s401="unauthenticated",
+        s404="unknown_quiz",
+        s503="system_missing",
+    ),
+)
+async def quiz(quiz_id: str, request: Request) -> dict[str, Any]:
+    """A private quiz and an unpublished one are their owner's alone to see: `unknown_quiz` for everybody else."""
+    return await library.show(request.app.state.connections, quiz_id, await viewer_of(request))

@@ -1,91 +1,240 @@
-"""Quizzes in Postgres, and the starter quizzes of our own that a new deployment begins with."""
+"""Authors' quizzes in Postgres: drafts that are saved against a revision, and versions that are published from them.
+
+Every change is one statement or one transaction that compares the revision: of two editors the second is told
+(`edit_conflict`), and what the first one saved stays. Who may do what is asked here, with the row in hand.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import random
-from pathlib import Path
+import secrets
+from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+
 from contracts.errors import BadInput
+from contracts.identity import valid_id
+from contracts.periods import zone_of
 from serving.connections import Connections
-from serving.sessions.session import Question
+from serving.quizzes.draft import PRIVATE, QuizDraft, problems
 
-STARTER = Path(__file__).parent / "starter.json"
-TYPE = "definition_to_word"
-
-
-def starter_quizzes() -> list[dict[str, Any]]:
-    """The starter content: quizzes of words with definition, example and three wrong choices each."""
-    return json.loads(STARTER.read_text(encoding="utf-8"))["quizzes"]
+# Of one author, archived ones too. Nobody writes more by hand; a script would fill the table.
+MOST_QUIZZES = 1_000
+_ID_BYTES = 9
+_CONFLICT_STEP = "look at the newest draft, put your change into it, and save again"
+_COLUMNS = "owner_id, title, zone, origin, visibility, draft, revision, version, archived_at"
 
 
-def question_of(level: str, word: dict[str, Any]) -> Question:
-    """A word's question: its definition asks, the word is the answer. The order of choices is fixed by the word."""
-    choices = [word["word"], *word["wrong"]]
-    random.Random(word["word"]).shuffle(choices)
-    ident = f"{level.lower()}-{word['word'].replace(' ', '_')}"
-    return Question(ident, word["definition"], tuple(choices), word["word"], TYPE, (level, word["part"]))
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """An author's quiz as its row has it. version: the published one, None before the first."""
+
+    quiz_id: str
+    owner_id: str
+    title: str
+    zone: str
+    origin: str
+    visibility: str
+    draft: QuizDraft
+    revision: int
+    version: int | None
+    archived: bool
 
 
-async def load_starter(connections: Connections) -> int:
-    """Puts the starter quizzes into Postgres, each once; returns how many were new. A repeat changes nothing."""
-    new = 0
+def unknown_quiz(quiz_id: str) -> BadInput:
+    return BadInput("unknown_quiz", f"there is no quiz {quiz_id[:80]!r} to play", status=404)
+
+
+def digest_of(draft: QuizDraft) -> str:
+    """Names a version's content: SHA-256 of its JSON."""
+    text = json.dumps(draft.model_dump(), ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def with_ids(draft: QuizDraft) -> QuizDraft:
+    """The draft with an id on each question; one that is given twice stays with the first."""
+    taken: set[str] = set()
+    for question in draft.questions:
+        while not question.question_id or question.question_id in taken:
+            question.question_id = f"q{secrets.token_hex(6)}"
+        taken.add(question.question_id)
+    return draft
+
+
+async def create(connections: Connections, owner_id: str, draft: QuizDraft, zone: str = "UTC") -> Owned:
+    """A new private quiz with its first draft. Raises BadInput(unknown_zone, too_many_quizzes)."""
+    zone_of(zone)
+    quiz_id = f"q_{secrets.token_urlsafe(_ID_BYTES)}"
+    draft = with_ids(draft)
+    async with connections.sql() as sql:
+        made = await sql.execute(
+            "insert into quizzes (quiz_id, owner_id, title, zone, origin, visibility, draft, revision)"
+            " select %s, %s, %s, %s, 'author', %s, %s, 1 where"
+            " (select count(*) from quizzes where owner_id = %s) < %s",
+            [quiz_id, owner_id, draft.title, zone, PRIVATE, _json(draft), owner_id, MOST_QUIZZES],
+        )
+    if made.rowcount == 0:
+        raise BadInput(
+            "too_many_quizzes", f"at most {MOST_QUIZZES} quizzes", status=409, next_step="delete some"
+        )
+    return Owned(quiz_id, owner_id, draft.title, zone, "author", PRIVATE, draft, 1, None, False)
+
+
+def _json(draft: QuizDraft) -> str:
+    return json.dumps(draft.model_dump(), ensure_ascii=False)
+
+
+async def own(connections: Connections, quiz_id: str, owner_id: str) -> Owned:
+    """The quiz, for its owner. Raises BadInput: unknown_quiz (404; also for another's private one), forbidden (403)."""
+    async with connections.sql() as sql:
+        return await _own(sql, quiz_id, owner_id)
+
+
+async def _own(sql: psycopg.AsyncConnection, quiz_id: str, owner_id: str, lock: str = "") -> Owned:
+    if not valid_id(quiz_id):
+        raise unknown_quiz(quiz_id)
+    found = await sql.execute(f"select {_COLUMNS} from quizzes where quiz_id = %s {lock}", [quiz_id])
+    row = await found.fetchone()
+    if row is None or row[3] == "import":
+        raise unknown_quiz(quiz_id)
+    owner, title, zone, origin, visibility, draft, revision, version, archived_at = row
+    if not owner_id or owner != owner_id:
+        if visibility == PRIVATE:
+            raise unknown_quiz(quiz_id)
+        raise BadInput("forbidden", f"quiz {quiz_id} belongs to another author", status=403)
+    held = QuizDraft.model_validate(draft or {})
+    return Owned(
+        quiz_id, owner, title, zone, origin, visibility, held, revision, version, archived_at is not None
+    )
+
+
+def _check(quiz: Owned, revision: int) -> None:
+    if quiz.revision != revision:
+        raise BadInput(
+            "edit_conflict",
+            f"quiz {quiz.quiz_id} is at revision {quiz.revision}, the change was made to {revision}",
+            status=412,
+            next_step=_CONFLICT_STEP,
+        )
+
+
+async def save(
+    connections: Connections, quiz_id: str, owner_id: str, draft: QuizDraft, revision: int
+) -> Owned:
+    """Replaces the draft that had this revision; the quiz after it. Raises as `own`, and BadInput(edit_conflict, 412)."""
+    draft = with_ids(draft)
     async with connections.sql() as sql, sql.transaction():
-        for quiz in starter_quizzes():
-            made = await sql.execute(
-                "insert into quizzes (quiz_id, title, zone, origin) values (%s, %s, 'UTC', 'starter')"
-                " on conflict (quiz_id) do nothing",
-                [quiz["quiz_id"], quiz["title"]],
+        quiz = await _own(sql, quiz_id, owner_id, "for update")
+        _check(quiz, revision)
+        # The row is locked: nobody has changed it since it was compared.
+        await sql.execute(
+            "update quizzes set draft = %s, revision = revision + 1, updated_at = now(),"
+            " title = case when version is null then %s else title end where quiz_id = %s",
+            [_json(draft), draft.title, quiz_id],
+        )
+        return await _own(sql, quiz_id, owner_id)
+
+
+async def publish(connections: Connections, quiz_id: str, owner_id: str, revision: int) -> tuple[Owned, bool]:
+    """Makes the draft of this revision the version that is played from now on; (the quiz, whether it is a new version).
+
+    A draft that is what is played already makes none, so a request that is sent again makes one version. Sessions that
+    run have a copy of theirs. Raises as `save`, and BadInput(quiz_incomplete).
+    """
+    async with connections.sql() as sql, sql.transaction():
+        quiz = await _own(sql, quiz_id, owner_id, "for update")
+        _check(quiz, revision)
+        wrong = problems(quiz.draft)
+        if wrong:
+            first = wrong[0]
+            place = f"question {first.question}: " if first.question else ""
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            raise BadInput("quiz_incomplete", f"{place}{first.detail}{more}", next_step="mend the draft")
+        new = await put_version(sql, quiz_id, quiz.draft, owner_id, f"1 {quiz.draft.title.casefold()}")
+        return await _own(sql, quiz_id, owner_id), new
+
+
+async def put_version(
+    sql: psycopg.AsyncConnection, quiz_id: str, draft: QuizDraft, published_by: str, sort_key: str
+) -> bool:
+    """Publishes a complete draft of a quiz whose row the caller has locked; False if its last version says the same."""
+    digest = digest_of(draft)
+    found = await sql.execute(
+        "select version, digest from quiz_versions where quiz_id = %s order by version desc limit 1",
+        [quiz_id],
+    )
+    last = await found.fetchone()
+    if last is not None and last[1] == digest:
+        return False
+    version = last[0] + 1 if last else 1
+    await sql.execute(
+        "insert into quiz_versions (quiz_id, version, document, digest, published_by) values (%s, %s, %s, %s, %s)",
+        [quiz_id, version, _json(draft), digest, published_by],
+    )
+    await sql.execute(
+        "update quizzes set version = %s, title = %s, description = %s, level = %s, types = %s, question_count = %s,"
+        " sort_key = %s, published_at = now(), updated_at = now() where quiz_id = %s",
+        [
+            version, draft.title, draft.description, draft.level, draft.types, len(draft.questions), sort_key, quiz_id,
+        ],
+    )  # fmt: skip
+    return True
+
+
+async def set_visibility(connections: Connections, quiz_id: str, owner_id: str, visibility: str) -> Owned:
+    """Who may find and play it: nobody else, who knows its id, or everybody."""
+    async with connections.sql() as sql, sql.transaction():
+        await _own(sql, quiz_id, owner_id, "for update")
+        await sql.execute("update quizzes set visibility = %s where quiz_id = %s", [visibility, quiz_id])
+        return await _own(sql, quiz_id, owner_id)
+
+
+async def archive(connections: Connections, quiz_id: str, owner_id: str, back: bool = False) -> Owned:
+    """Takes a quiz out of the library and off play, or puts it back; sessions that run go on."""
+    async with connections.sql() as sql, sql.transaction():
+        await _own(sql, quiz_id, owner_id, "for update")
+        at = "null" if back else "coalesce(archived_at, now())"
+        await sql.execute(f"update quizzes set archived_at = {at} where quiz_id = %s", [quiz_id])
+        return await _own(sql, quiz_id, owner_id)
+
+
+async def delete(connections: Connections, quiz_id: str, owner_id: str) -> None:
+    """Deletes a quiz that was never published. Raises BadInput(quiz_published, 409): answers may refer to it."""
+    async with connections.sql() as sql, sql.transaction():
+        quiz = await _own(sql, quiz_id, owner_id, "for update")
+        if quiz.version is not None:
+            raise BadInput(
+                "quiz_published",
+                f"quiz {quiz_id} has {quiz.version} versions",
+                status=409,
+                next_step="archive it",
             )
-            if made.rowcount == 0:
-                continue
-            new += 1
-            for position, word in enumerate(quiz["words"]):
-                question = question_of(quiz["level"], word)
-                await sql.execute(
-                    "insert into questions (quiz_id, question_id, position, prompt, choices, answer, type, tags)"
-                    " values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
-                    [
-                        quiz["quiz_id"],
-                        question.question_id,
-                        position,
-                        question.prompt,
-                        json.dumps(question.choices),
-                        question.answer,
-                        question.type,
-                        list(question.tags),
-                    ],
-                )
-    return new
+        await sql.execute("delete from quizzes where quiz_id = %s", [quiz_id])
 
 
-async def list_quizzes(connections: Connections, limit: int) -> list[dict[str, Any]]:
-    """Quizzes that can be played (not imported), with their number of questions, by id."""
+async def versions(connections: Connections, quiz_id: str, owner_id: str) -> list[dict[str, Any]]:
+    """(version, published_at, questions) of each version, newest first, for the owner."""
     async with connections.sql() as sql:
+        await _own(sql, quiz_id, owner_id)
         found = await sql.execute(
-            "select q.quiz_id, q.title, q.zone, q.origin, count(*) from quizzes q join questions using (quiz_id)"
-            " where q.origin <> 'import' group by 1, 2, 3, 4 order by 1 limit %s",
-            [limit],
-        )
-        rows = await found.fetchall()
-    return [dict(zip(("quiz_id", "title", "zone", "origin", "questions"), row, strict=True)) for row in rows]
-
-
-async def load_quiz(connections: Connections, quiz_id: str) -> tuple[dict[str, Any], list[Question]]:
-    """A quiz (quiz_id, title, zone) and its questions in order. Raises BadInput(unknown_quiz, 404)."""
-    async with connections.sql() as sql:
-        found = await sql.execute(
-            "select title, zone from quizzes where quiz_id = %s and origin <> 'import'", [quiz_id]
-        )
-        quiz = await found.fetchone()
-        if quiz is None:
-            raise BadInput("unknown_quiz", f"there is no quiz {quiz_id!r} to play", status=404)
-        found = await sql.execute(
-            "select question_id, prompt, choices, answer, type, tags from questions where quiz_id = %s"
-            " order by position, question_id",
+            "select version, published_at, jsonb_array_length(document -> 'questions') from quiz_versions"
+            " where quiz_id = %s order by version desc",
             [quiz_id],
         )
         rows = await found.fetchall()
-    questions = [Question(row[0], row[1], tuple(row[2]), row[3], row[4], tuple(row[5] or ())) for row in rows]
-    return {"quiz_id": quiz_id, "title": quiz[0], "zone": quiz[1]}, questions
+    return [{"version": row[0], "published_at": row[1], "questions": row[2]} for row in rows]
+
+
+async def version_of(connections: Connections, quiz_id: str, owner_id: str, version: int) -> QuizDraft:
+    """A version with its answers, for the owner. Raises BadInput(unknown_version, 404)."""
+    async with connections.sql() as sql:
+        await _own(sql, quiz_id, owner_id)
+        found = await sql.execute(
+            "select document from quiz_versions where quiz_id = %s and version = %s", [quiz_id, version]
+        )
+        row = await found.fetchone()
+    if row is None:
+        raise BadInput("unknown_version", f"quiz {quiz_id} has no version {version}", status=404)
+    return QuizDraft.model_validate(row[0])

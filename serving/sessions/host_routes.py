@@ -153,7 +153,8 @@ async def players(
         {
             "questions": [
                 {
-                    "question_id": "a1-apple",
+                    "question_id": "a1-014-word",
+                    "question_type": "definition_to_word",
                     "prompt": "a round fruit that grows on trees",
                     "choices": ["bread", "apple", "water", "chair"],
                     "answer": "apple",
@@ -177,7 +178,13 @@ async def review(
         raise BadInput("session_conflict", f"session {session_id} is still played", status=409)
     return {
         "questions": [
-            {"question_id": q.question_id, "prompt": q.prompt, "choices": list(q.choices), "answer": q.answer}
+            {
+                "question_id": q.question_id,
+                "question_type": q.type,
+                "prompt": q.prompt or q.speech,
+                "choices": list(q.choices),
+                "answer": q.answer,
+            }
             for q in questions.values()
         ]
     }

@@ -1,11 +1,12 @@
 """Whether an answer is taken, and what it is worth: pure, from the session's state and the instant it was received.
 
-What a client says of time, correctness or points is never asked (CONTRACTS A7, A8).
+What a client says of time, correctness or points is never asked (CONTRACTS A7, A8). A typed answer is judged by
+`contracts/spelling.py`, and the event's `choice` is what was typed, in at most MOST_TYPED characters.
 """
 
 from __future__ import annotations
 
-from contracts import scoring
+from contracts import question_types, scoring, spelling
 from contracts.errors import BadInput
 from contracts.events import AnswerEvent
 from contracts.identity import event_id
@@ -69,12 +70,8 @@ def answer_event(
 def scored(
     session: Session, question: Question, player: Player, choice: str, received_us: int, taken_ms: int
 ) -> AnswerEvent:
-    """The event of an answer that is in time. Raises BadInput(invalid_field) for a choice that was not offered."""
-    if choice not in question.choices:
-        raise BadInput(
-            "invalid_field", f"choice {choice[:80]!r} is not among the choices of {question.question_id}"
-        )
-    correct = choice == question.answer
+    """The event of an answer that is in time. Raises BadInput(invalid_field) for one that cannot be an answer to it."""
+    kept, correct = judged(question, choice)
     return AnswerEvent(
         event_id=event_id(session.session_id, question.question_id, player.user_id),
         origin="live",
@@ -86,14 +83,34 @@ def scored(
         session_tick_ms=session.tick_ms,
         quiz_id=session.quiz_id,
         quiz_zone=session.quiz_zone,
-        quiz_version=1,
+        quiz_version=session.quiz_version,
         question_id=question.question_id,
         question_type=question.type,
         skill_tags=question.tags,
-        choice=choice,
+        choice=kept,
         correct=correct,
         elapsed_ms=taken_ms,
         time_limit_ms=question.time_limit_ms,
         rule=session.rule,
         points=scoring.points(session.rule, correct, taken_ms, question.time_limit_ms),
     )
+
+
+def judged(question: Question, given: str) -> tuple[str, bool]:
+    """What is kept of an answer, and whether it is right.
+
+    Raises BadInput(invalid_field): a choice that was not offered; a typed answer that is empty or longer than a word.
+    """
+    if question.type == question_types.TYPED_SPELLING:
+        typed = spelling.as_typed(given)
+        if not 0 < len(typed) <= spelling.MOST_TYPED:
+            raise BadInput(
+                "invalid_field",
+                f"choice: a typed answer has 1 to {spelling.MOST_TYPED} characters, not {len(typed)}",
+            )
+        return typed, spelling.is_right(typed, (question.answer, *question.also))
+    if given not in question.choices:
+        raise BadInput(
+            "invalid_field", f"choice {given[:80]!r} is not among the choices of {question.question_id}"
+        )
+    return given, given == question.answer

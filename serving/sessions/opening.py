@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 import uuid
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from contracts import names
@@ -27,6 +29,13 @@ CHALLENGE_MAX_S = 31 * 24 * 3600
 _FORGET = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
+_CHANCE = secrets.SystemRandom()
+
+
+def _shuffled(choices: Sequence[str]) -> tuple[str, ...]:
+    return tuple(_CHANCE.sample(choices, len(choices)))
+
+
 def unknown_pin(pin: str) -> BadInput:
     return BadInput("unknown_pin", f"no open session has the PIN {pin[:12]!r}", status=404)
 
@@ -43,18 +52,23 @@ class Opening:
     ) -> Session:
         """Creates a hosted session in its lobby, or, with `open_for_s`, a challenge that is open for that long.
 
+        quiz: quiz_id, title, zone, version. The session keeps the questions as they are now, their choices in an order of
+        its own: by chance alone, so that nobody can work out from anything they see which one is right.
+
         Steps: 1 PIN; 2 row in Postgres; 3 hash, questions, idle and due marks in one transaction. A crash after 1
         leaves a PIN that ends by itself, after 2 a row that nothing refers to as well.
         """
         session_id, started = uuid.uuid4().hex, now_us()
+        questions = [replace(one, choices=_shuffled(one.choices)) for one in questions]
         shard = self.connections.ring.shard_of(quiz["quiz_id"])
         lasts_us = open_for_s * 1_000_000
         tick_ms = session_tick_ms(lasts_us or SHORT_SESSION_US)
         pin = await self._free_pin(session_id, max(PIN_LIFE_S, open_for_s))  # 1
-        await self._write_row(session_id, quiz["quiz_id"], pin, host_id, shard, started, tick_ms)  # 2
+        await self._write_row(session_id, quiz, pin, host_id, shard, started, tick_ms)  # 2
         fields = {
             "quiz_id": quiz["quiz_id"],
             "quiz_zone": quiz["zone"],
+            "quiz_version": quiz["version"],
             "title": quiz["title"],
             "host_id": host_id,
             "pin": pin,
@@ -94,13 +108,21 @@ class Opening:
         return session
 
     async def _write_row(
-        self, session_id: str, quiz_id: str, pin: str, host_id: str, shard: int, started: int, tick_ms: int
+        self,
+        session_id: str,
+        quiz: dict[str, Any],
+        pin: str,
+        host_id: str,
+        shard: int,
+        started: int,
+        tick_ms: int,
     ) -> None:
+        quiz_id = quiz["quiz_id"]
         async with self.connections.sql() as sql:
             await sql.execute(
-                "insert into sessions (session_id, quiz_id, pin, host_id, origin, shard, started_at_us, tick_ms, rule)"
-                " values (%s, %s, %s, %s, 'live', %s, %s, %s, %s)",
-                [session_id, quiz_id, pin, host_id, shard, started, tick_ms, DEFAULT_RULE],
+                "insert into sessions (session_id, quiz_id, quiz_version, pin, host_id, origin, shard, started_at_us,"
+                " tick_ms, rule) values (%s, %s, %s, %s, %s, 'live', %s, %s, %s, %s)",
+                [session_id, quiz_id, quiz["version"], pin, host_id, shard, started, tick_ms, DEFAULT_RULE],
             )
             await sql.execute(
                 "insert into quiz_rules (quiz_id, rule) values (%s, %s) on conflict do nothing",

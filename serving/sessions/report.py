@@ -14,11 +14,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from contracts.question_types import TYPED_SPELLING
 from contracts.ranking import Total, floor_reached, rank
+from contracts.spelling import spelled
 from serving.sessions.session import CHALLENGE, CLOSED, PAUSED, QUESTION, Question, Session
 
 QUESTIONS, PLAYERS = "questions", "players"
 TABLES = (QUESTIONS, PLAYERS)
+# Different misspellings of one word that a report lists; a class of thirty rarely finds more.
+MOST_TYPED_SHOWN = 8
 # A spreadsheet takes a cell that begins with one of these for a formula; names and words are typed by others.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -96,16 +100,12 @@ def _question(number: int, question: Question, answers: Sequence[Answered], play
     right = sum(answer.correct for answer in answers)
     times = [answer.elapsed_ms for answer in answers if answer.elapsed_ms is not None]
     told = question.question_id not in played.hidden
-    counts = Counter(answer.choice for answer in answers if answer.choice is not None)
-    choices: list[dict[str, Any]] = [
-        {"choice": choice, "count": counts[choice], "right": choice == question.answer}
-        for choice in question.choices
-    ]
+    choices = _typed(question, answers) if question.type == TYPED_SPELLING else _chosen(question, answers)
     wrong = [one for one in choices if not one["right"] and one["count"]]
     return {
         "number": number,
         "question_id": question.question_id,
-        "prompt": question.prompt,
+        "prompt": question.prompt or question.speech,
         "open": not told,
         "answered": len(answers),
         "right": right,
@@ -114,9 +114,34 @@ def _question(number: int, question: Question, answers: Sequence[Answered], play
         "mean_ms": round(statistics.fmean(times)) if times else None,
         "answer": question.answer if told else None,
         "choices": choices if told else [],
-        # Of equally wrong ones the first as it was shown.
+        # Of equally wrong ones the first as they are listed.
         "most_chosen_wrong": max(wrong, key=lambda one: one["count"])["choice"] if told and wrong else None,
     }
+
+
+def _chosen(question: Question, answers: Sequence[Answered]) -> list[dict[str, Any]]:
+    counts = Counter(answer.choice for answer in answers if answer.choice is not None)
+    # By their texts: the order in which they were shown is the session's own, and gone once it is sealed.
+    return [
+        {"choice": choice, "count": counts[choice], "right": choice == question.answer}
+        for choice in sorted(question.choices)
+    ]
+
+
+def _typed(question: Question, answers: Sequence[Answered]) -> list[dict[str, Any]]:
+    """What was typed: the right answer, then the most frequent others, each as it was first written."""
+    right = sum(answer.correct for answer in answers)
+    written: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for answer in sorted(answers, key=lambda one: one.occurred_at_us):
+        if answer.choice is not None and not answer.correct:
+            written.setdefault(spelled(answer.choice), answer.choice)
+            counts[spelled(answer.choice)] += 1
+    wrong = [
+        {"choice": written[key], "count": count, "right": False}
+        for key, count in counts.most_common(MOST_TYPED_SHOWN)
+    ]
+    return [{"choice": question.answer, "count": right, "right": True}, *wrong]
 
 
 def _players(played: Played, by_user: Mapping[str, Sequence[Answered]]) -> list[dict[str, Any]]:

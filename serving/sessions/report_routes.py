@@ -32,7 +32,7 @@ _EXAMPLE: dict[str, Any] = {
     "questions": [
         {
             "number": 1,
-            "question_id": "a1-apple",
+            "question_id": "a1-014-word",
             "prompt": "a round fruit that grows on trees",
             "open": False,
             "answered": 2,

@@ -15,9 +15,10 @@ import psycopg
 
 from contracts import names
 from contracts.errors import BadInput
+from serving.quizzes.library import questions_at
 from serving.sessions import report
 from serving.sessions.report import Answered, Played
-from serving.sessions.session import CHALLENGE, HOSTED, SEALED, Question, Session
+from serving.sessions.session import CHALLENGE, HOSTED, SEALED, Session
 from serving.sessions.store import SessionStore, unknown_session
 
 # Fields a step of HSCAN: a stadium's answers are read in some hundred steps, between which the shard plays on.
@@ -88,28 +89,28 @@ async def _from_shard(store: SessionStore, session_id: str) -> Source | None:
 async def _from_history(store: SessionStore, session_id: str) -> Source:
     async with store.connections.sql() as sql:
         found = await sql.execute(
-            "SELECT s.quiz_id, s.started_at_us, s.tick_ms, s.rule, s.at_seal, q.title FROM sessions s "
+            "SELECT s.quiz_id, s.quiz_version, s.started_at_us, s.tick_ms, s.rule, s.at_seal, q.title FROM sessions s "
             "LEFT JOIN quizzes q USING (quiz_id) WHERE s.session_id = %s AND s.sealed_at IS NOT NULL",
             [session_id],
         )
         row = await found.fetchone()
         if row is None:
             raise unknown_session(session_id)
-        quiz_id, started_at_us, tick_ms, rule, at_seal, title = row
+        quiz_id, version, started_at_us, tick_ms, rule, at_seal, title = row
         left = at_seal or {}
         answers = await _answers(sql, session_id, started_at_us)
         await _check_archived(sql, session_id, started_at_us)
         users = sorted({*left.get("players", ()), *(answer.user_id for answer in answers)})
         found = await sql.execute("SELECT user_id, name FROM users WHERE user_id = ANY(%s)", [users])
         known = {user: name for user, name in await found.fetchall() if name}
-        questions = await _questions(sql, quiz_id)
+    questions = await questions_at(store.connections, quiz_id, version)
     answered = {answer.question_id for answer in answers}
     count = left.get("asked", 0)
     asked = tuple(q for place, q in enumerate(questions) if place < count or q.question_id in answered)
     mode = left.get("mode", HOSTED)
     session = Session(
         session_id, quiz_id, state=SEALED, mode=mode, title=title or "", started_at_us=started_at_us,
-        tick_ms=tick_ms, rule=rule, removed=frozenset(left.get("removed", ())),
+        tick_ms=tick_ms, rule=rule, removed=frozenset(left.get("removed", ())), quiz_version=version,
     )  # fmt: skip
     played = Played(
         questions=asked,
@@ -148,15 +149,6 @@ async def _check_archived(sql: psycopg.AsyncConnection, session_id: str, started
             status=409,
             next_step=f"./lakeboard restore --session {session_id}",
         )
-
-
-async def _questions(sql: psycopg.AsyncConnection, quiz_id: str) -> list[Question]:
-    found = await sql.execute(
-        "SELECT question_id, prompt, choices, answer, type FROM questions WHERE quiz_id = %s "
-        "ORDER BY position, question_id",
-        [quiz_id],
-    )
-    return [Question(row[0], row[1], tuple(row[2]), row[3] or "", row[4]) for row in await found.fetchall()]
 
 
 def at_seal(fields: dict[str, str], players: list[str], removed: list[str]) -> str:

@@ -20,7 +20,7 @@ from serving.live.messages import Out, as_document
 from serving.live.phases import phase_message
 from serving.migrations.upgrade import BOARDS_KEPT_US
 from serving.play.record import AnswerBatcher
-from serving.quizzes.store import load_quiz
+from serving.quizzes.library import load_quiz
 from serving.sessions.answering import Answering
 from serving.sessions.hosting import Hosting
 from serving.sessions.judging import check_player
@@ -69,14 +69,14 @@ class JoinChallenge(_Body):
 
 
 class Answer(_Body):
-    """One answer; `choice` is the text of one of the choices, `ref` comes back unchanged."""
+    """One answer; `choice` is the text of one of the choices, or what was typed; `ref` comes back unchanged."""
 
     question_id: Annotated[str, ID]
     choice: Annotated[str, Field(max_length=200)]
     ref: Annotated[str, Field(max_length=64)] = ""
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"question_id": "a1-apple", "choice": "apple", "ref": "1"}]},
+        json_schema_extra={"examples": [{"question_id": "a1-014-word", "choice": "apple", "ref": "1"}]},
     )
 
 
@@ -148,9 +148,13 @@ _CURRENT = {
     "locked": False,
     "questions": 12,
     "question_index": 0,
-    "question_id": "a1-apple",
+    "question_id": "a1-014-word",
+    "question_type": "definition_to_word",
     "prompt": "a round fruit that grows on trees",
     "choices": ["bread", "apple", "water", "chair"],
+    "speech": "",
+    "language": "en",
+    "media": None,
     "shown_at_us": 1772474381204000,
     "deadline_us": 1772474401204000,
     "deadline": "2026-03-02T18:00:01.204Z",
@@ -158,7 +162,7 @@ _CURRENT = {
 }
 _RESULT = {
     "ref": "1",
-    "question_id": "a1-apple",
+    "question_id": "a1-014-word",
     "points": 922,
     "correct": True,
     "total": 922,
@@ -195,6 +199,7 @@ def _without_type(message: Out) -> dict[str, Any]:
         s400="malformed_body",
         s401="unauthenticated",
         s404="unknown_quiz",
+        s409="quiz_archived quiz_incomplete",
         s422="unknown_field missing_field invalid_field",
         s429="too_many_requests",
         s503="system_missing overloaded memory_full disk_full",
@@ -204,11 +209,12 @@ def _without_type(message: Out) -> dict[str, Any]:
 async def create(body: CreateSession, request: Request) -> dict[str, Any]:
     """The token leads the session. A challenge is joined by PIN, or by its id: `/sessions/{id}/join`.
 
-    With an account's token or key the account is its host, and may come back to it: `/sessions/{id}/seat`.
+    With an account's token or key the account is its host, and may come back to it: `/sessions/{id}/seat`. A private
+    quiz is its owner's alone to play. The session keeps the version that is published now.
     """
     state = request.app.state
     account = await account_of(request)
-    quiz, questions = await load_quiz(state.connections, body.quiz_id)
+    quiz, questions = await load_quiz(state.connections, body.quiz_id, account.user_id if account else "")
     host_id = account.user_id if account else (await state.opening.new_guest("Host"))[0]
     session = await state.opening.create(quiz, questions, host_id, body.open_for_s or 0)
     return {

@@ -21,7 +21,11 @@ TIME_LIMIT_MS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question as a session plays it. `answer` is one of `choices`, and both are texts that players see."""
+    """One question as a session plays it. `answer` is one of `choices`, and both are texts that players see.
+
+    A typed answer has no choices: `answer` and `also` are the spellings that are right. speech: what the browser speaks.
+    media: {kind: picture or audio, url, alt}.
+    """
 
     question_id: str
     prompt: str
@@ -30,6 +34,10 @@ class Question:
     type: str
     tags: tuple[str, ...] = ()
     time_limit_ms: int = TIME_LIMIT_MS
+    also: tuple[str, ...] = ()
+    speech: str = ""
+    language: str = "en"
+    media: dict[str, str] | None = None
 
     def to_json(self) -> str:
         return json.dumps({name: getattr(self, name) for name in self.__slots__}, ensure_ascii=False)
@@ -37,9 +45,10 @@ class Question:
     @staticmethod
     def from_json(text: str) -> Question:
         document = json.loads(text)
-        return Question(
-            **{**document, "choices": tuple(document["choices"]), "tags": tuple(document["tags"])}
-        )
+        lists = {name: tuple(document.get(name, ())) for name in ("choices", "tags", "also")}
+        # What a newer version of ours has added is left out: during an update both serve a session.
+        known = {name: value for name, value in document.items() if name in Question.__slots__}
+        return Question(**{**known, **lists})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,7 @@ class Session:
     host_seen_us: int = 0
     removed: frozenset[str] = field(default=frozenset())
     answered: int = 0
+    quiz_version: int = 1
 
     @property
     def over(self) -> bool:
@@ -127,4 +137,5 @@ class Session:
             number("host_seen_us"),
             frozenset(removed),
             number("answered"),
+            number("quiz_version", 1),
         )

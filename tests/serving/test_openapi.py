@@ -18,6 +18,10 @@ from tests.serving.api_process import IMPORTER_KEY, ApiProcess
 EXAMPLES = 20
 
 
+# Routes that give out a file and no JSON.
+FILES = ("/v1/quizzes/{quiz_id}/draft.csv", "/v1/me/export")
+
+
 @pytest.mark.unit
 def test_every_route_shows_its_replies() -> None:
     paths: dict[str, Any] = create_app({}).openapi()["paths"]
@@ -31,7 +35,7 @@ def test_every_route_shows_its_replies() -> None:
             replies = operation["responses"]
             good = [reply for status, reply in replies.items() if status.startswith("2")]
             kinds = [kind for reply in good for kind in reply["content"]]
-            if kinds != ["application/zip"]:
+            if path not in FILES:
                 assert kinds in (["application/json"], ["application/json", "text/csv"]), where
                 assert all(reply["content"]["application/json"]["example"] for reply in good), where
             assert all(

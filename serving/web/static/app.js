@@ -9,6 +9,9 @@ const SCREENS = {
   challenge: () => import("./join.js").then((m) => m.challengeDoor),
   host: () => import("./setup.js").then((m) => m.setupScreen),
   game: () => import("./game.js").then((m) => m.gameScreen),
+  library: () => import("./library.js").then((m) => m.libraryScreen),
+  quizzes: () => import("./quizzes.js").then((m) => m.quizzesScreen),
+  edit: () => import("./editor.js").then((m) => m.editorScreen),
   boards: () => import("./boards.js").then((m) => m.boardsScreen),
   insights: () => import("./insights.js").then((m) => m.insightsScreen),
   account: () => import("./account.js").then((m) => m.accountScreen),
@@ -17,7 +20,8 @@ const SCREENS = {
   admin: () => import("./admin.js").then((m) => m.adminScreen),
   report: () => import("./report.js").then((m) => m.reportScreen),
 };
-const NAV = [["", T.nav.play], ["host", T.nav.host], ["boards", T.nav.boards], ["insights", T.nav.insights], ["account", T.nav.account]];
+const NAV = [["", T.nav.play], ["library", T.nav.library], ["host", T.nav.host], ["boards", T.nav.boards],
+  ["insights", T.nav.insights], ["account", T.nav.account]];
 let leave = null;
 let shown = 0;
 

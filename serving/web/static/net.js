@@ -10,8 +10,9 @@ export class Problem extends Error {
   }
 }
 
-async function ask(path, { body, token, method, file } = {}) {
-  const headers = {};
+// file: a body as it is; method: where it is not GET, or POST with a body; headers: further ones.
+async function ask(path, { body, token, method, file, headers: more } = {}) {
+  const headers = { ...more };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   else if (file) headers["Content-Type"] = "application/octet-stream";
   if (token) headers.Authorization = `Bearer ${token}`;
@@ -25,6 +26,9 @@ async function ask(path, { body, token, method, file } = {}) {
   if (reply.ok) return reply;
   throw new Problem(reply.status, await reply.json().catch(() => ({})));
 }
+
+// A picture or a recording goes into the store: {kind, url}. Raises Problem.
+export const upload = (file, token) => call("/v1/media", { method: "POST", file, token });
 
 // The JSON of a route. Raises Problem. With a body it is a POST, if no method is named; file: sent as it is.
 export async function call(path, options) {

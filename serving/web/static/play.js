@@ -1,6 +1,7 @@
 // A player's screens in a led game. The question's pieces serve the self-paced challenge too.
 
 import { sentAgain } from "./live_client.js";
+import { isTyped, lockTyped, markTyped, promptOf, stimulus, typedField } from "./asked.js";
 import { $, announce, el, show } from "./dom.js";
 import { forgetSeat } from "./net.js";
 import { choiceList, choiceNodes, countdown, finalBoard, markChoices, standings } from "./pieces.js";
@@ -10,16 +11,18 @@ import { T, number } from "./texts.js";
 // stands, and no focus is lost.
 export function questionScreen(game, onchoose) {
   const { question } = game;
+  const typed = isTyped(question);
   const clock = countdown();
   const verdict = el("p", { id: "result", class: "verdict" });
   show([el("section", { class: "question" },
     el("div", { class: "progress" }, el("span", { id: "count", class: "muted",
       text: T.question.count(question.question_index + 1, question.questions) }), clock.text),
     clock.bar,
-    el("h1", { id: "prompt", class: "prompt", text: question.prompt }),
-    choiceList(question, onchoose),
+    el("h1", { id: "prompt", class: "prompt", text: promptOf(question) }),
+    stimulus(question),
+    typed ? typedField(question, onchoose) : choiceList(question, onchoose),
     verdict,
-    el("p", { class: "hint keys", text: T.question.keys }))], { title: question.prompt });
+    typed ? null : el("p", { class: "hint keys", text: T.question.keys }))], { title: promptOf(question) });
   return {
     clock,
     say(text, kind = "", detail = "") {
@@ -31,11 +34,13 @@ export function questionScreen(game, onchoose) {
     },
     // Disabled by aria, so that a button that has the focus keeps it.
     lock(chosen, locked) {
+      if (typed) return lockTyped(chosen, locked);
       for (const node of choiceNodes()) {
         node.setAttribute("aria-disabled", String(locked));
         node.classList.toggle("chosen", node.dataset.choice === chosen);
         if (chosen !== null) node.setAttribute("aria-pressed", String(node.dataset.choice === chosen));
       }
+      return undefined;
     },
   };
 }
@@ -99,7 +104,8 @@ export function playerView(game) {
     reveal(message) {
       onQuestion();
       screen.clock.clear();
-      markChoices(message.answer, game.chosen);
+      if (isTyped(message)) markTyped(message.answer, game.result ? game.result.correct : null);
+      else markChoices(message.answer, game.chosen);
       if (!game.answered) screen.say(T.question.none, "bad", T.question.answerWas(message.answer));
       else announce(T.question.answerWas(message.answer));
     },

@@ -1,5 +1,6 @@
 // The host's screens: what a class sees on the big screen, and the bar that leads the game.
 
+import { isTyped, promptOf, stimulus } from "./asked.js";
 import { $, announce, button, el, problem, show } from "./dom.js";
 import { call } from "./net.js";
 import { choiceList, countdown, finalBoard, markChoices, standings } from "./pieces.js";
@@ -91,7 +92,8 @@ export function hostView(game) {
     reveal(message) {
       onQuestion(message);
       clock.clear();
-      markChoices(message.answer, null);
+      if (isTyped(message)) $("right").textContent = `✓ ${message.answer}`;
+      else markChoices(message.answer, null);
       announce(T.question.answerWas(message.answer));
       countChoices(message);
     },
@@ -124,18 +126,21 @@ export function hostView(game) {
     const { question } = game;
     once(`question ${question.question_id}`, () => {
       clock = countdown();
-      stage(question.prompt,
+      stage(promptOf(question),
         el("div", { class: "progress" }, el("span", { id: "count", text: T.question.count(question.question_index + 1,
           question.questions) }), clock.text),
         clock.bar,
-        el("h1", { id: "prompt", class: "prompt", text: question.prompt }),
-        choiceList(question, null),
+        el("h1", { id: "prompt", class: "prompt", text: promptOf(question) }),
+        stimulus(question, { aloud: true }),
+        isTyped(question) ? el("div", { class: "centre" }, el("p", { class: "muted big-hint", text: T.question.typeThere }),
+          el("p", { id: "right", class: "right-word", role: "status" })) : choiceList(question, null),
         el("div", { class: "tally" }, el("span", { id: "answered", class: "pill" }), el("progress", { id: "tally", max: 1, value: 0, "aria-labelledby": "answered" })));
     });
   }
 
   // How many took each choice: from the report, which says so once the question is over.
   async function countChoices(message) {
+    if (isTyped(message)) return; // what others typed is for the report, not for a wall
     try {
       const { questions } = await call(`${path}/report`, { token: me.token });
       const row = questions.find((one) => one.question_id === message.question_id);

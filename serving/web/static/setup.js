@@ -11,15 +11,17 @@ function kind(value, title, hint, checked) {
     el("span", {}, el("strong", { text: title }), el("span", { class: "hint", text: hint })));
 }
 
-export function setupScreen(_argument, _query, first) {
+export function setupScreen(_argument, query, first) {
+  const wanted = query.get("quiz");
+  const challenge = query.get("kind") === "challenge";
   const quiz = el("select", { id: "quiz", required: true });
   const open = el("select", { id: "open-for" }, T.setup.spans.map(([s, text]) => el("option", { value: s, text })));
   const openFor = field(T.setup.open, open);
-  openFor.hidden = true;
+  openFor.hidden = !challenge;
   const kinds = el("fieldset", { class: "kinds", onchange: () => { openFor.hidden = !$("kind-challenge").checked; } },
     el("legend", { text: T.setup.kind }),
-    kind("hosted", T.setup.hosted, T.setup.hostedHint, true),
-    kind("challenge", T.setup.challenge, T.setup.challengeHint, false));
+    kind("hosted", T.setup.hosted, T.setup.hostedHint, !challenge),
+    kind("challenge", T.setup.challenge, T.setup.challengeHint, challenge));
   const create = form("create", [
     field(T.setup.quiz, quiz), kinds, openFor,
     el("button", { class: "primary big", type: "submit", text: T.setup.go }),
@@ -35,10 +37,19 @@ export function setupScreen(_argument, _query, first) {
     earlier.length ? el("section", { class: "card narrow" }, el("h2", { text: T.setup.earlier }),
       el("ul", { class: "rows" }, earlier.map(row))) : null,
   ], { title: T.setup.title, focus: !first });
-  call("/v1/quizzes").then(({ quizzes }) => {
+  choices(wanted).then((quizzes) => {
     quiz.replaceChildren(...quizzes.map((one) =>
       el("option", { value: one.quiz_id, text: `${one.title} · ${T.setup.words(one.questions)}` })));
   }).catch((error) => { $("create-error").textContent = `${error.message}.`; });
+}
+
+// The quizzes to choose from; the one that was asked for comes first, wherever it is in the list.
+async function choices(wanted) {
+  const token = await ownToken();
+  const [listed, asked] = await Promise.all([call("/v1/quizzes", { token }),
+    wanted ? call(`/v1/quizzes/${encodeURIComponent(wanted)}`, { token }) : null]);
+  const others = listed.quizzes.filter((one) => one.quiz_id !== wanted);
+  return asked ? [asked, ...others] : others;
 }
 
 function lead(me) {

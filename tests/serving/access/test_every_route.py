@@ -18,6 +18,7 @@ ANYONE, HOSTS, PLAYERS, IN_GAME, IMPORTERS = "anyone", "host", "player", "host, 
 # An account or a key of one; somebody who has logged in; an admin who has.
 HOSTS_WITH_ACCOUNT = "host (account)"
 ACCOUNTS, PERSONS, ADMINS = f"{EVERYBODY_WITH} (account)", f"{EVERYBODY_WITH} (person)", "admin (person)"
+AUTHORS = "host (account)"
 # A line for every route. A new one belongs here with a decision; what outlives a session takes `require_account`.
 DECIDED = {
     "GET /": ANYONE,
@@ -87,6 +88,20 @@ DECIDED = {
     "DELETE /v1/me/keys/{key_id}": PERSONS,
     "GET /v1/pins/{pin}/qr.svg": ANYONE,
     "GET /v1/quizzes": ANYONE,
+    "POST /v1/quizzes": AUTHORS,
+    "POST /v1/media": AUTHORS,
+    "POST /v1/quizzes/import": AUTHORS,
+    "GET /v1/quizzes/{quiz_id}/draft.csv": AUTHORS,
+    "DELETE /v1/quizzes/{quiz_id}": AUTHORS,
+    "GET /v1/quizzes/{quiz_id}": ANYONE,
+    "POST /v1/quizzes/{quiz_id}/archive": AUTHORS,
+    "GET /v1/quizzes/{quiz_id}/draft": AUTHORS,
+    "PUT /v1/quizzes/{quiz_id}/draft": AUTHORS,
+    "POST /v1/quizzes/{quiz_id}/publish": AUTHORS,
+    "POST /v1/quizzes/{quiz_id}/restore": AUTHORS,
+    "GET /v1/quizzes/{quiz_id}/versions": AUTHORS,
+    "GET /v1/quizzes/{quiz_id}/versions/{version}": AUTHORS,
+    "PUT /v1/quizzes/{quiz_id}/visibility": AUTHORS,
     "POST /v1/sessions": ANYONE,
     "GET /v1/sessions/{session_id}": ANYONE,
     "POST /v1/sessions/{session_id}/advance": HOSTS,

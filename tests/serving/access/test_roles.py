@@ -1,4 +1,4 @@
-"""Tokens, the table route × role generated from the code, and the starter words."""
+"""Tokens, and the table route × role generated from the code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contracts.errors import BadInput
 from serving.access.roles import table
 from serving.access.tokens import PLAYER, TOKEN_LIFE_S, Identity, read, sign
 from serving.api import create_app
-from serving.quizzes.store import question_of, starter_quizzes
 
 pytestmark = pytest.mark.unit
 KEY = "a key that is long enough for HS256, surely"
@@ -33,12 +32,3 @@ def test_every_route_has_its_roles() -> None:
     for (_, path), roles in rows.items():
         if path.startswith(("/internal", "/v1/import")):
             assert roles == "importer", path
-
-
-def test_starter_words_are_sound() -> None:
-    words = [(quiz["level"], word) for quiz in starter_quizzes() for word in quiz["words"]]
-    assert len(words) >= 60 and len({word["word"] for _, word in words}) == len(words)
-    for level, word in words:
-        question = question_of(level, word)
-        assert len(set(question.choices)) == 4 and question.answer in question.choices
-        assert word["word"] not in word["definition"].lower() and word["word"] in word["example"].lower()

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from contracts import names
-from serving.quizzes.store import question_of, starter_quizzes
+from serving.quizzes.starter import starter_quizzes
 from serving.relay import pipeline_health
 from serving.relay.pipeline_health import Reading, as_stored
 from serving.relay.questdb import Questdb
@@ -48,8 +48,8 @@ def misses(question: int, minute: int) -> int:
 
 def questions() -> list[str]:
     """The first ten of the first starter quiz."""
-    quiz = next(one for one in starter_quizzes() if one["quiz_id"] == QUIZZES[0])
-    return [question_of(quiz["level"], word).question_id for word in quiz["words"]][:10]
+    quiz = next(one for one in starter_quizzes() if one.quiz_id == QUIZZES[0])
+    return [question.question_id for question in quiz.draft.questions][:10]
 
 
 def window(start_us: int, minute: int) -> list[_Record]:

@@ -11,6 +11,7 @@ import jwt
 import pytest
 import websockets
 
+from serving.quizzes.starter import right_answers
 from tests.serving.api_process import JWT_KEY, ApiProcess
 
 pytestmark = pytest.mark.service
@@ -56,7 +57,7 @@ def code(reply: httpx.Response) -> tuple[int, str]:
 
 
 def right_choice(question: dict[str, Any]) -> str:
-    return question["question_id"].partition("-")[2]
+    return right_answers()[question["question_id"]]
 
 
 def test_a_session_to_its_end(api: ApiProcess) -> None:

@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
+from serving.quizzes.starter import right_answers
+
 PHONE = {"width": 360, "height": 740}
 PROJECTOR = {"width": 1280, "height": 720}
 SCHEMES = ("light", "dark")
@@ -136,4 +138,4 @@ def current(url: str, session_id: str) -> dict[str, Any]:
 
 
 def right_choice(question: dict[str, Any]) -> str:
-    return str(question["question_id"].partition("-")[2].replace("_", " "))
+    return right_answers()[question["question_id"]]
