@@ -38,6 +38,15 @@ def test_no_file_is_longer_than_the_limit() -> None:
     assert [_name(path) for path in code if len(path.read_text().splitlines()) > MOST_LINES] == []
 
 
+def test_each_decision_has_a_number_of_its_own_and_says_it() -> None:
+    records = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    numbers = [record.name[:4] for record in records]
+    assert sorted(set(numbers)) == numbers
+    assert [] == [
+        _name(record) for record in records if not record.read_text().startswith(f"# {record.name[:4]}: ")
+    ]
+
+
 def test_no_function_is_longer_than_a_screen() -> None:
     too_long = []
     for path in tracked(".py"):
