@@ -17,6 +17,7 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.transforms import BucketTransform
 from pyiceberg.types import StringType
 
+from contracts.answer_filters import EVERYTHING, AnswerFilters
 from contracts.periods import EPOCH_DAY, span
 from contracts.tables import USER_BUCKETS
 from lake.iceberg import load_table
@@ -35,6 +36,14 @@ _ANSWERS = (
     "(SELECT session_id, quiz_id, answers FROM read_parquet([{paths}]) "
     "WHERE user_id = $user AND month IN ({months}){more}) AS s"
 )
+# One row per session: a session that goes over the end of a month has a row in each.
+_SESSIONS = """
+SELECT session_id, quiz_id, session_started_at_us AS started_at_us, min(first_at_us) AS first_at_us,
+  max(last_at_us) AS last_at_us, CAST(sum(plays) AS BIGINT) AS answered, CAST(sum(hits) AS BIGINT) AS right,
+  CAST(sum(points) AS BIGINT) AS points, CAST(sum(elapsed_ms) AS BIGINT) AS elapsed_ms
+FROM read_parquet([{paths}]) WHERE user_id = $user AND month IN ({months}){more}
+GROUP BY session_id, quiz_id, session_started_at_us ORDER BY started_at_us DESC, session_id DESC LIMIT {limit}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,7 @@ class ArchivedAnswers:
         user_id: str,
         before: tuple[int, str] | None,
         limit: int,
+        filters: AnswerFilters = EVERYTHING,
     ) -> list[dict[str, Any]]:
         """Up to `limit` answers before the instant and id `before`, newest first (occurred_at_us, then event_id, down).
 
@@ -91,28 +101,70 @@ class ArchivedAnswers:
         found: list[dict[str, Any]] = []
         while reached and len(found) < limit:
             part, reached = reached[:_MONTHS_AT_ONCE], reached[_MONTHS_AT_ONCE:]
-            found += self._page(snapshot_id, part, user_id, before, limit - len(found))
+            found += self._page(snapshot_id, part, user_id, before, limit - len(found), filters)
         return found
 
     def _page(
-        self, snapshot_id: int, months: list[date], user_id: str, before: tuple[int, str] | None, limit: int
+        self,
+        snapshot_id: int,
+        months: list[date],
+        user_id: str,
+        before: tuple[int, str] | None,
+        limit: int,
+        filters: AnswerFilters,
     ) -> list[dict[str, Any]]:
         paths = self._paths(snapshot_id, months, [user_id])
         if not paths:
             return []
-        values: dict[str, Any] = {"user": user_id}
-        more = within = ""
+        more, values = _of_sessions(filters)
+        values["user"] = user_id
+        more += " AND first_at_us < $high AND last_at_us >= $low"
+        within = "occurred_at_us >= $low AND occurred_at_us < $high"
+        values |= {"low": filters.when.start_us, "high": filters.when.end_us}
         if before is not None:
-            more = " AND first_at_us <= $at"
-            within = "WHERE (occurred_at_us, event_id) < ($at, $id)"
+            more += " AND first_at_us <= $at"
+            within += " AND (occurred_at_us, event_id) < ($at, $id)"
             values |= {"at": before[0], "id": before[1]}
+        if filters.correct is not None:
+            within += " AND correct = $correct"
+            values["correct"] = filters.correct
         query = (
-            f"SELECT {', '.join(_COLUMNS)} FROM ({_answers(paths, months, more)}) {within} "
+            f"SELECT {', '.join(_COLUMNS)} FROM ({_answers(paths, months, more)}) WHERE {within} "
             f"ORDER BY occurred_at_us DESC, event_id DESC LIMIT {int(limit)}"
         )
         with self._duckdb.cursor() as cursor:
             rows = cursor.execute(query, values).fetchall()
         return [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
+
+    def sessions(
+        self,
+        snapshot_id: int,
+        months: Sequence[date],
+        user_id: str,
+        before: tuple[int, str] | None,
+        limit: int,
+        filters: AnswerFilters = EVERYTHING,
+    ) -> list[dict[str, Any]]:
+        """Up to `limit` sessions of a user that began before (started_at_us, session_id), newest first.
+
+        Rows: session_id, quiz_id, started_at_us, first_at_us, last_at_us (UTC µs), answered, right, points, elapsed_ms, of
+        the user's answers in these months. filters: of the session; when: of its start. Raises SystemMissing, OSError.
+        """
+        reached = [month for month in months if span("monthly", month, "UTC").end_us > filters.when.start_us]
+        paths = self._paths(snapshot_id, reached, [user_id])
+        if not paths:
+            return []
+        more, values = _of_sessions(filters)
+        more += " AND session_started_at_us >= $low AND session_started_at_us < $high"
+        values |= {"user": user_id, "low": filters.when.start_us, "high": filters.when.end_us}
+        if before is not None:
+            more += " AND (session_started_at_us, session_id) < ($at, $id)"
+            values |= {"at": before[0], "id": before[1]}
+        query = _SESSIONS.format(paths=_quoted(paths), months=_dates(reached), more=more, limit=int(limit))
+        with self._duckdb.cursor() as cursor:
+            found = cursor.execute(query, values)
+            columns = [column[0] for column in found.description or ()]
+            return [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
 
     def places(
         self, snapshot_id: int, months: Sequence[date], wanted: Iterable[tuple[str, str]]
@@ -161,7 +213,28 @@ class ArchivedAnswers:
         return found
 
 
+def _of_sessions(filters: AnswerFilters) -> tuple[str, dict[str, Any]]:
+    """What filters say of rows of user_sessions, and its values."""
+    more, values = "", dict[str, Any]()
+    if filters.quiz_id:
+        more += " AND quiz_id = $quiz"
+        values["quiz"] = filters.quiz_id
+    if filters.session_id:
+        more += " AND session_id = $session"
+        values["session"] = filters.session_id
+    if filters.sessions is not None:
+        more += " AND session_id IN (SELECT unnest($sessions))"
+        values["sessions"] = list(filters.sessions)
+    return more, values
+
+
+def _quoted(paths: Sequence[str]) -> str:
+    return ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+
+
+def _dates(months: Sequence[date]) -> str:
+    return ", ".join(f"DATE '{month.isoformat()}'" for month in months)
+
+
 def _answers(paths: Sequence[str], months: Sequence[date], more: str) -> str:
-    quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    days = ", ".join(f"DATE '{month.isoformat()}'" for month in months)
-    return _ANSWERS.format(paths=quoted, months=days, more=more)
+    return _ANSWERS.format(paths=_quoted(paths), months=_dates(months), more=more)

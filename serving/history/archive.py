@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 
+from contracts.answer_filters import EVERYTHING, AnswerFilters
 from contracts.errors import SystemMissing
 from contracts.events import AnswerEvent
 from contracts.settings import Settings
@@ -73,8 +74,10 @@ async def page(
     user_id: str,
     before: tuple[int, str] | None,
     limit: int,
+    filters: AnswerFilters = EVERYTHING,
+    what: str = "page",
 ) -> list[dict[str, Any]]:
-    """The user's archived answers before a place, newest first, as lake.archived gives them.
+    """The user's archived answers (or, what: sessions) before a place, newest first, as lake.archived gives them.
 
     Raises SystemMissing if they are not to be read here, or the lake does not answer.
     """
@@ -84,7 +87,8 @@ async def page(
 
     def read() -> Any:
         reader = _reader(connections.settings)
-        return reader.page(archived.snapshot_id, archived.months, user_id, before, limit)
+        read_rows = getattr(reader, what)
+        return read_rows(archived.snapshot_id, archived.months, user_id, before, limit, filters)
 
     return list(await bounded(read))
 

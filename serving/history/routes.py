@@ -1,169 +1,194 @@
-"""GET /v1/users/{id}/history: a user's answers, newest first, a page at a time, from Postgres and the archive.
-
-One cursor, (occurred_at_us, event_id), goes over both. An answer may be on both sides (a month that was just archived,
-a restored user, a late answer's month): it is shown once.
-"""
+"""A user's answers and sessions over HTTP: filtered, newest first, a page at a time, or all of them as one file."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import date
-from typing import Annotated, Any
-from uuid import UUID
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from contracts.answer_filters import AnswerFilters
 from contracts.errors import BadInput
 from contracts.identity import checked_id
-from contracts.periods import iso_ms, span
+from contracts.periods import iso_ms
+from serving.access.limits import UserLimit
 from serving.access.roles import require
-from serving.access.tokens import ANALYST, HOST, IMPORTER, PLAYER, SEAT, Identity
+from serving.access.tokens import IMPORTER, ROLES, Identity
 from serving.connections import Connections
+from serving.csv_files import CSV, csv_text
 from serving.documented import documented
-from serving.history import archive
+from serving.history import asked, pages
+from serving.history.pages import Place
 
 router = APIRouter(prefix="/v1", tags=["history"])
 MAX_ROWS = 200
-_COLUMNS = (
-    "event_id",
-    "occurred_at_us",
-    "session_id",
-    "quiz_id",
-    "question_id",
-    "choice",
-    "correct",
-    "elapsed_ms",
-    "points",
-    "rule",
-)
-
-
-def encode_cursor(occurred_at_us: int, event_id: str) -> str:
-    """Where the next page begins: after this answer."""
-    return base64.urlsafe_b64encode(f"{occurred_at_us}/{event_id}".encode()).decode()
-
-
-def decode_cursor(text: str) -> tuple[int, str]:
-    """The (occurred_at_us, event_id) in a cursor. Raises BadInput(invalid_field)."""
-    try:
-        instant, _, event_id = base64.urlsafe_b64decode(text.encode()).decode().partition("/")
-        return int(instant), str(UUID(event_id))
-    except (ValueError, binascii.Error) as error:
-        raise BadInput("invalid_field", f"cursor {text[:40]!r} is not one of ours") from error
-
-
-_EXAMPLE = {
-    "user_id": "u_8Zt",
-    "answers": [
-        {
-            "event_id": "8d9f0c6e-6c0f-5d3b-9a5e-0f1f6f1f2a3b",
-            "occurred_at": "2026-03-02T17:59:41.204Z",
-            "session_id": "s_1k2",
-            "quiz_id": "starter-a1",
-            "question_id": "a1-014-word",
-            "choice": "apple",
-            "correct": True,
-            "elapsed_ms": 3120,
-            "points": 922,
-            "rule": "speed@1",
-        }
-    ],
-    "next": None,
+# A file is written a page at a time: as many rows as one query gives well within a second.
+FILE_PAGE_ROWS = 2_000
+# Of one file: some 30 MB. Whoever has more names a time.
+FILE_ROWS = 200_000
+_ANSWER = {
+    "event_id": "8d9f0c6e-6c0f-5d3b-9a5e-0f1f6f1f2a3b",
+    "occurred_at": "2026-03-02T17:59:41.204Z",
+    "session_id": "s_1k2",
+    "quiz_id": "starter-a1",
+    "question_id": "a1-014-word",
+    "choice": "apple",
+    "correct": True,
+    "elapsed_ms": 3120,
+    "points": 922,
+    "rule": "speed@1",
 }
+FIELDS = tuple(_ANSWER)
+_SESSION = {
+    "session_id": "s_1k2",
+    "quiz_id": "starter-a1",
+    "title": "First words",
+    "mode": "hosted",
+    "started_at": "2026-03-02T17:55:00.000Z",
+    "first_at": "2026-03-02T17:56:12.000Z",
+    "last_at": "2026-03-02T17:59:41.204Z",
+    "answered": 12,
+    "right": 9,
+    "points": 7810,
+    "elapsed_ms": 41_300,
+}
+_CODES = {
+    "s401": "unauthenticated",
+    "s403": "forbidden",
+    "s422": "invalid_field invalid_id wrong_start range_too_large",
+    "s429": "too_many_requests",
+    "s503": "system_missing",
+}
+Mode = Annotated[
+    Literal["", "hosted", "challenge", "import"], Query(description="of sessions that were played this way")
+]
+From = Annotated[str, Query(alias="from", description="an instant, or a day: its midnight, UTC")]
+To = Annotated[str, Query(description="exclusive; an instant, or a day")]
+Caller = Annotated[Identity, Depends(require(*ROLES))]
+Limit = Annotated[int, Query(ge=1, le=MAX_ROWS)]
+
+
+def _own(identity: Identity, user_id: str) -> None:
+    """Raises BadInput(forbidden, invalid_id)."""
+    checked_id(user_id, "user_id")
+    if identity.user_id != user_id and not identity.acting((IMPORTER,)):
+        raise BadInput("forbidden", "a history is its user's own", status=403)
+
+
+def _answer(row: dict[str, Any]) -> dict[str, Any]:
+    told = {**row, "occurred_at": iso_ms(row["occurred_at_us"])}
+    return {name: told[name] for name in FIELDS}
+
+
+def _session(row: dict[str, Any]) -> dict[str, Any]:
+    told = {**row, **{name: iso_ms(row[f"{name}_us"]) for name in ("started_at", "first_at", "last_at")}}
+    return {name: told[name] for name in _SESSION}
+
+
+_REPLIES = documented({"user_id": "u_8Zt", "answers": [_ANSWER], "next": None}, **_CODES)  # type: ignore[arg-type]
+_REPLIES[200]["content"][CSV] = {"example": f"{','.join(FIELDS)}\r\n"}
 
 
 @router.get(
     "/users/{user_id}/history",
     summary="A user's answers, newest first",
-    responses=documented(
-        _EXAMPLE,
-        s401="unauthenticated",
-        s403="forbidden account_needed",
-        s422="invalid_field invalid_id",
-        s503="system_missing",
-    ),
+    responses=_REPLIES,
+    response_class=JSONResponse,
+    dependencies=[Depends(UserLimit())],
 )
 async def history(
     user_id: str,
     request: Request,
-    identity: Annotated[Identity, Depends(require(PLAYER, HOST, ANALYST, IMPORTER))],
-    limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 50,
-    cursor: str = "",
-) -> dict[str, Any]:
-    """Of oneself; analysts and importers may read any. A guest who has made an account reads it with the account's token:
-    whoever else has had the seat's token does not."""
-    checked_id(user_id, "user_id")
-    if identity.role not in (ANALYST, IMPORTER) and identity.user_id != user_id:
-        raise BadInput("forbidden", "a history is its user's own", status=403)
-    if identity.kind == SEAT:
-        await _still_a_guest(request.app.state.connections, user_id)
-    before = decode_cursor(cursor) if cursor else None
-    rows = await page_of(request.app.state.connections, user_id, before, limit + 1)
-    answers = []
-    for row in rows[:limit]:
-        answers.append({**row, "occurred_at": iso_ms(row["occurred_at_us"])})
-        del answers[-1]["occurred_at_us"]
-    last = rows[limit - 1] if len(rows) > limit else None
-    next_cursor = encode_cursor(last["occurred_at_us"], last["event_id"]) if last else None
-    return {"user_id": user_id, "answers": answers, "next": next_cursor}
+    identity: Caller,
+    quiz: Annotated[str, Query(description="of this quiz alone")] = "",
+    session: Annotated[str, Query(description="of this session alone")] = "",
+    mode: Mode = "",
+    correct: Annotated[bool | None, Query(description="right ones, or wrong ones")] = None,
+    from_: From = "",
+    to: To = "",
+    limit: Limit = 50,
+    cursor: Annotated[str, Query(description="`next` of the page before")] = "",
+    format: Annotated[Literal["json", "csv"], Query(description="csv: all that match, as a file")] = "json",
+    file: Annotated[bool, Query(description="json: all that match, as a file")] = False,
+) -> Response:
+    """A page goes over Postgres and the archive with one cursor. As a file it has all answers, at most 200,000 of them.
 
-
-async def _still_a_guest(connections: Connections, user_id: str) -> None:
-    async with connections.sql() as sql:
-        found = await sql.execute("select 1 from accounts where user_id = %s", [user_id])
-        if await found.fetchone():
-            raise BadInput("account_needed", "this history is an account's", status=403, next_step="log in")
-
-
-async def page_of(
-    connections: Connections, user_id: str, before: tuple[int, str] | None, limit: int
-) -> list[dict[str, Any]]:
-    """The first `limit` answers before a place. Steps: 1 history; 2 the archived months (in this order, so that a month
-    that is archived in between is on both sides); 3 the lake, if a month may have what the page lacks; 4 merge.
+    A cell of the CSV that a spreadsheet would take for a formula begins with an apostrophe.
     """
-    values: list[Any] = [user_id, *(before or ())]
-    after = "and (occurred_at_us, event_id) < (%s, %s::uuid)" if before else ""
-    query = (
-        f"select {', '.join(_COLUMNS)} from history where user_id = %s {after}"
-        " order by occurred_at desc, occurred_at_us desc, event_id desc limit %s"
-    )
-    async with connections.sql() as sql:
-        found = await (await sql.execute(query, [*values, limit])).fetchall()
-        archived = await archive.archived_months(sql)
-    rows = [dict(zip(_COLUMNS, row, strict=True)) for row in found]
-    for row in rows:
-        row["event_id"] = str(row["event_id"])
-    reached = months_that_matter(archived.months, rows, before, limit)
-    if not reached:
-        return rows
-    return merged(
-        rows,
-        await archive.page(connections, replace(archived, months=reached), user_id, before, limit),
-        limit,
-    )
+    _own(identity, user_id)
+    filters = asked.filters_of(quiz, session, correct, from_, to)
+    before = asked.decode_cursor(cursor) if cursor else None
+    connections = request.app.state.connections
+    if format == "csv" or file:
+        # The first page before the first byte: an error is then still told as one.
+        first = await pages.page_of(connections, user_id, before, FILE_PAGE_ROWS, filters, mode)
+        rows = _all(connections, user_id, first, filters, mode)
+        kind = f"{CSV}; charset=utf-8" if format == "csv" else "application/json"
+        name = f"lakeboard-history-{user_id}.{format}"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        written = _as_csv(rows) if format == "csv" else _as_json(rows)
+        return StreamingResponse(written, media_type=kind, headers=headers)
+    found = await pages.page_of(connections, user_id, before, limit + 1, filters, mode)
+    last = found[limit - 1] if len(found) > limit else None
+    next_cursor = asked.encode_cursor(last["occurred_at_us"], last["event_id"]) if last else None
+    answers = [_answer(row) for row in found[:limit]]
+    return JSONResponse({"user_id": user_id, "answers": answers, "next": next_cursor})
 
 
-def months_that_matter(
-    months: Sequence[date], rows: Sequence[dict[str, Any]], before: tuple[int, str] | None, limit: int
-) -> tuple[date, ...]:
-    """The archived months that may have an answer of the page whose rows Postgres has given. Pure."""
-    least = rows[-1]["occurred_at_us"] if len(rows) >= limit else None
-    spans = [(month, span("monthly", month, "UTC")) for month in months]
-    return tuple(
-        month
-        for month, one in spans
-        if (before is None or one.start_us <= before[0]) and (least is None or one.end_us > least)
-    )
+async def _all(
+    connections: Connections, user_id: str, first: list[dict[str, Any]], filters: AnswerFilters, mode: str
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """Every page from the first on, until there is none or the file is full."""
+    page, count = first, 0
+    while page:
+        yield [_answer(row) for row in page[: FILE_ROWS - count]]
+        count += len(page)
+        if len(page) < FILE_PAGE_ROWS or count >= FILE_ROWS:
+            return
+        before: Place = page[-1]["occurred_at_us"], page[-1]["event_id"]
+        page = await pages.page_of(connections, user_id, before, FILE_PAGE_ROWS, filters, mode)
 
 
-def merged(
-    one: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]], limit: int
-) -> list[dict[str, Any]]:
-    """Both sides' answers newest first, each event id once, at most `limit`. Pure."""
-    by_id = {row["event_id"]: row for row in (*other, *one)}
-    return sorted(by_id.values(), key=lambda row: (row["occurred_at_us"], row["event_id"]), reverse=True)[
-        :limit
-    ]
+async def _as_csv(rows: AsyncIterator[list[dict[str, Any]]]) -> AsyncIterator[str]:
+    yield csv_text(FIELDS, [], head=True)
+    async for page in rows:
+        yield csv_text(FIELDS, page)
+
+
+async def _as_json(rows: AsyncIterator[list[dict[str, Any]]]) -> AsyncIterator[str]:
+    """One array, a line an answer."""
+    before = "[\n"
+    async for page in rows:
+        for row in page:
+            yield before + json.dumps(row, ensure_ascii=False)
+            before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+@router.get(
+    "/users/{user_id}/sessions",
+    summary="A user's sessions, newest first, with what they got in each",
+    responses=documented({"user_id": "u_8Zt", "sessions": [_SESSION], "next": None}, **_CODES),  # type: ignore[arg-type]
+    dependencies=[Depends(UserLimit())],
+)
+async def sessions(
+    user_id: str,
+    request: Request,
+    identity: Caller,
+    quiz: Annotated[str, Query(description="of this quiz alone")] = "",
+    mode: Mode = "",
+    from_: From = "",
+    to: To = "",
+    limit: Limit = 50,
+    cursor: Annotated[str, Query(description="`next` of the page before")] = "",
+) -> dict[str, Any]:
+    """`from` and `to` are of the sessions' starts. Each answer of one: `history?session=ID`."""
+    _own(identity, user_id)
+    filters = asked.filters_of(quiz, "", None, from_, to)
+    before = asked.decode_session_cursor(cursor) if cursor else None
+    found = await pages.sessions_of(request.app.state.connections, user_id, before, limit + 1, filters, mode)
+    last = found[limit - 1] if len(found) > limit else None
+    next_cursor = asked.encode_cursor(last["started_at_us"], last["session_id"]) if last else None
+    return {"user_id": user_id, "sessions": [_session(row) for row in found[:limit]], "next": next_cursor}

@@ -63,8 +63,9 @@ class Opening:
         shard = self.connections.ring.shard_of(quiz["quiz_id"])
         lasts_us = open_for_s * 1_000_000
         tick_ms = session_tick_ms(lasts_us or SHORT_SESSION_US)
+        mode = CHALLENGE if open_for_s else HOSTED
         pin = await self._free_pin(session_id, max(PIN_LIFE_S, open_for_s))  # 1
-        await self._write_row(session_id, quiz, pin, host_id, shard, started, tick_ms)  # 2
+        await self._write_row(session_id, quiz, pin, host_id, shard, started, tick_ms, mode)  # 2
         fields = {
             "quiz_id": quiz["quiz_id"],
             "quiz_zone": quiz["zone"],
@@ -73,7 +74,7 @@ class Opening:
             "host_id": host_id,
             "pin": pin,
             "origin": "live",
-            "mode": CHALLENGE if open_for_s else HOSTED,
+            "mode": mode,
             "state": OPEN if open_for_s else LOBBY,
             "epoch": 0,
             "version": 1,
@@ -116,13 +117,14 @@ class Opening:
         shard: int,
         started: int,
         tick_ms: int,
+        mode: str,
     ) -> None:
         quiz_id = quiz["quiz_id"]
         async with self.connections.sql() as sql:
             await sql.execute(
                 "insert into sessions (session_id, quiz_id, quiz_version, pin, host_id, origin, shard, started_at_us,"
-                " tick_ms, rule) values (%s, %s, %s, %s, %s, 'live', %s, %s, %s, %s)",
-                [session_id, quiz_id, quiz["version"], pin, host_id, shard, started, tick_ms, DEFAULT_RULE],
+                " tick_ms, rule, mode) values (%s, %s, %s, %s, %s, 'live', %s, %s, %s, %s, %s)",
+                [session_id, quiz_id, quiz["version"], pin, host_id, shard, started, tick_ms, DEFAULT_RULE, mode],
             )
             await sql.execute(
                 "insert into quiz_rules (quiz_id, rule) values (%s, %s) on conflict do nothing",

@@ -6,8 +6,6 @@ more. A player whom the host removed is listed and counted nowhere else.
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +15,13 @@ from typing import Any
 from contracts.question_types import TYPED_SPELLING
 from contracts.ranking import Total, floor_reached, rank
 from contracts.spelling import spelled
+from serving.csv_files import csv_text
 from serving.sessions.session import CHALLENGE, CLOSED, PAUSED, QUESTION, Question, Session
 
 QUESTIONS, PLAYERS = "questions", "players"
 TABLES = (QUESTIONS, PLAYERS)
 # Different misspellings of one word that a report lists; a class of thirty rarely finds more.
 MOST_TYPED_SHOWN = 8
-# A spreadsheet takes a cell that begins with one of these for a formula; names and words are typed by others.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,23 +173,8 @@ def _players(played: Played, by_user: Mapping[str, Sequence[Answered]]) -> list[
 
 def as_csv(document: Mapping[str, Any], table: str) -> str:
     """One table of a report as CSV (RFC 4180), with a byte order mark: spreadsheets then read it as UTF-8."""
-    out = io.StringIO()
-    out.write("\ufeff")
-    writer = csv.writer(out)
     rows = document[table]
     fields = [name for name in (rows[0] if rows else ()) if name not in ("choices", "open")]
     # Without rows there is a header all the same: a file with nothing in it looks like an error.
-    writer.writerow(fields or (["number", "question_id"] if table == QUESTIONS else ["rank", "user_id"]))
-    for row in rows:
-        writer.writerow([_cell(row[name]) for name in fields])
-    return out.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
+    fields = fields or (["number", "question_id"] if table == QUESTIONS else ["rank", "user_id"])
+    return csv_text(fields, rows, head=True)

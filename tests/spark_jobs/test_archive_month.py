@@ -26,8 +26,8 @@ from contracts.settlements import PeriodVersion, Settlement
 from serving.boards.shards import Shards
 from serving.connections import Connections
 from serving.history import archive
+from serving.history.pages import page_of
 from serving.history.restore import restore
-from serving.history.routes import page_of
 from serving.leaderboards.rebuild import rebuild
 from serving.play.barriers import write_barriers
 from serving.play.boards_since import move_back

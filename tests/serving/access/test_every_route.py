@@ -127,8 +127,9 @@ DECIDED = {
     "GET /v1/settlements": ANYONE,
     "GET /v1/settlements/{settlement}": ANYONE,
     "GET /v1/users/{user_id}": ANYONE,
-    "GET /v1/users/{user_id}/history": "analyst, host, importer, player",
+    "GET /v1/users/{user_id}/history": EVERYBODY_WITH,
     "GET /v1/users/{user_id}/ranks": ANYONE,
+    "GET /v1/users/{user_id}/sessions": EVERYBODY_WITH,
     "GET /v1/windows/{kind}": ANYONE,
 }
 # Tried by those alone who may not: they would end the api's sockets or the caller's own log-in or account.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.periods import period_start, span
-from serving.history.routes import merged, months_that_matter
+from serving.history.asked import merged, months_that_matter
 
 pytestmark = [pytest.mark.unit, pytest.mark.property]
 MONTHS = [date(2024, number, 1) for number in range(1, 7)]
