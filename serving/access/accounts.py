@@ -24,6 +24,7 @@ from serving.access.keys import told
 from serving.access.logins import Logins, Renewed, account_identity, digest_of
 from serving.access.passwords import Passwords, checked_password, is_old, normal
 from serving.access.tokens import ADMIN, PLAYER, ROLES, SEAT, Identity
+from serving.classes import store as classes
 from serving.connections import Connections
 from serving.users import erasing
 
@@ -290,6 +291,7 @@ class Accounts:
             if change.before.avatar:
                 await erasing.note(sql, erasing.PICTURE, change.before.avatar)
             await erasing.note(sql, erasing.PLAYER, user_id)
+            await classes.forget(sql, user_id)
 
 
 async def _admins_left(sql: psycopg.AsyncConnection) -> None:

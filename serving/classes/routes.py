@@ -153,22 +153,23 @@ async def mine(request: Request, identity: Member) -> dict[str, Any]:
     dependencies=COUNTED,
 )
 async def read(class_id: str, request: Request, identity: Member) -> dict[str, Any]:
-    """Those who are in it now; who leads it sees who was, too, and the code."""
+    """Those who are in it now, as public boards show them; who leads it sees their names, who was in it, and the code."""
     checked_id(class_id, "class_id")
     store: ClassStore = request.app.state.classes
     await readable(request, store, class_id)
     found = await store.read(class_id)
     led = identity.user_id == found.owner_id
+    listed = [row for row in await store.members(class_id) if led or row["left_at_us"] is None]
+    shown = {} if led else await store.connections.profiles.shown([row["user_id"] for row in listed])
     rows = [
         {
             "user_id": row["user_id"],
-            "name": row["name"],
+            "name": row["name"] if led else shown[row["user_id"]].name if row["user_id"] in shown else "",
             "joined_at": iso_ms(row["joined_at_us"]),
             "left_at": None if row["left_at_us"] is None else iso_ms(row["left_at_us"]),
             "removed": row["removed"],
         }
-        for row in await store.members(class_id)
-        if led or row["left_at_us"] is None
+        for row in listed
     ]
     return {**_shown(found, identity.user_id), "members": rows}
 

@@ -244,3 +244,20 @@ async def _stays_of(sql: psycopg.AsyncConnection, class_id: str, user_id: str) -
         [class_id, user_id],
     )
     return await found.fetchall()
+
+
+async def forget(sql: psycopg.AsyncConnection, user_id: str) -> None:
+    """Within the transaction that deletes an account: it is in no class from now on, and nobody joins those it led.
+
+    What was answered while in a class stays on its boards, as on every board: ids stay where names go.
+    """
+    await sql.execute(
+        "update classes set version = version + 1, code = case when owner_id = %(user)s then null else code end"
+        " where owner_id = %(user)s or class_id in (select class_id from class_members where user_id = %(user)s"
+        " and left_at_us is null)",
+        {"user": user_id},
+    )
+    await sql.execute(
+        "update class_members set left_at_us = greatest(%s, joined_at_us + 1) where user_id = %s and left_at_us is null",
+        [now_us(), user_id],
+    )

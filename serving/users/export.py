@@ -16,8 +16,10 @@ from contracts.periods import iso_ms
 from serving.access.accounts import one_of
 from serving.access.keys import listed, told
 from serving.connections import Connections
-from serving.history.routes import MAX_ROWS, page_of
+from serving.history.pages import page_of
 
+# Answers a query: well within a second each.
+_PAGE_ROWS = 1_000
 # In memory up to this, on disk beyond.
 _SPOOL_BYTES = 1_000_000
 # Tables of other rooms with rows of a user: file → query by user_id. A table that is not there is left out.
@@ -70,10 +72,10 @@ async def _answers(connections: Connections, user_id: str, lines: IO[bytes]) -> 
     """One answer a line, the newest first."""
     before: tuple[int, str] | None = None
     while True:
-        page = await page_of(connections, user_id, before, MAX_ROWS)
+        page = await page_of(connections, user_id, before, _PAGE_ROWS)
         for row in page:
             answer = {**row, "occurred_at": iso_ms(row["occurred_at_us"])}
             lines.write(json.dumps(answer, ensure_ascii=False, default=str).encode() + b"\n")
-        if len(page) < MAX_ROWS:
+        if len(page) < _PAGE_ROWS:
             return
         before = (page[-1]["occurred_at_us"], page[-1]["event_id"])

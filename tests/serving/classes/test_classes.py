@@ -14,6 +14,7 @@ import pytest
 
 from contracts import classes
 from serving.access.tokens import HOST, PLAYER, Identity, sign
+from tests.serving.access.people import PASSWORD, signed_up
 from tests.serving.api_process import IMPORTER_KEY, JWT_KEY, ApiProcess
 from tests.serving.leaderboards.classes import accounts_of
 from tests.serving.live.test_play import bearer, code
@@ -224,3 +225,21 @@ def test_many_join_at_once(api: ApiProcess) -> None:
             (one.id, classes.MEMBERS_MAX - 21),
         )
     assert (409, "class_full") == code(one.join(one.somebody("Zoe")))
+
+
+def test_an_account_that_is_deleted_is_in_no_class(api: ApiProcess) -> None:
+    one = Class_(api)
+    ada, grace = signed_up(api, "Ada"), one.member("Grace")
+    one.join(ada.headers).raise_for_status()
+    led = ada.ask("POST", "/v1/classes", json={"name": "hers"}).raise_for_status().json()
+    assert 201 == one.join(grace, led["code"]).status_code
+    ada.ask("PUT", "/v1/me", json={"anonymous": True}).raise_for_status()
+    names = [{name_of(row) for row in one.read(who).json()["members"]} for who in (one.owner, grace)]
+    assert [{"Ada", "Grace"}, {"Anonymous", "Grace"}] == names
+    ada.ask("POST", "/v1/me/delete", json={"password": PASSWORD}).raise_for_status()
+    gone = [row for row in one.members() if row["user_id"] == ada.user_id]
+    assert [("", False)] == [(row["name"], row["left_at"] is None) for row in gone]
+    assert 1 == len(one.read(grace).json()["members"])
+    # The class she led keeps its members; nobody new comes in.
+    assert (404, "unknown_join_code") == code(one.join(one.somebody("Eve"), led["code"]))
+    assert 1 == len(one.http.get(f"/classes/{led['class_id']}", headers=grace).json()["members"])

@@ -286,7 +286,8 @@ def test_a_file_goes_over_pages(record: Recorded, http: httpx.Client) -> None:
             "INSERT INTO history (shard, seq, type, event_id, occurred_at, occurred_at_us, user_id, session_id, quiz_id,"
             " session_started_at_us, question_id, correct, elapsed_ms, points, rule, mode, event)"
             " SELECT 0, n, 'answer.v1', gen_random_uuid(), to_timestamp(at), at * 1000000, 'many', 's', 'q', 1, 'w' || n,"
-            " true, 1, 1, 'speed@1', 'live', '' FROM (SELECT n, 1715000000::bigint + n / 3 AS at FROM generate_series(1, %s) n) r",
+            " true, 1, 1, 'speed@1', 'live', '' FROM (SELECT n, 1715000000::bigint + n / 3 AS at"
+            " FROM generate_series(1, %s) n) r",
             (count,),
         )
     rows = http.get("/v1/users/many/history", params={"file": True}).json()
