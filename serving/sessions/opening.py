@@ -124,7 +124,18 @@ class Opening:
             await sql.execute(
                 "insert into sessions (session_id, quiz_id, quiz_version, pin, host_id, origin, shard, started_at_us,"
                 " tick_ms, rule, mode) values (%s, %s, %s, %s, %s, 'live', %s, %s, %s, %s, %s)",
-                [session_id, quiz_id, quiz["version"], pin, host_id, shard, started, tick_ms, DEFAULT_RULE, mode],
+                [
+                    session_id,
+                    quiz_id,
+                    quiz["version"],
+                    pin,
+                    host_id,
+                    shard,
+                    started,
+                    tick_ms,
+                    DEFAULT_RULE,
+                    mode,
+                ],
             )
             await sql.execute(
                 "insert into quiz_rules (quiz_id, rule) values (%s, %s) on conflict do nothing",

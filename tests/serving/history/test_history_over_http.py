@@ -296,6 +296,16 @@ def test_a_file_goes_over_pages(record: Recorded, http: httpx.Client) -> None:
     assert count + 1 == len(text.splitlines())
 
 
+def test_a_session_says_from_its_beginning_how_it_is_played(http: httpx.Client, record: Recorded) -> None:
+    for more, mode in (({}, "hosted"), ({"open_for_s": 600}, "challenge")):
+        made = http.post("/v1/sessions", json={"quiz_id": "starter-a1", **more}).raise_for_status().json()
+        with psycopg.connect(record.postgres_url) as sql:
+            row = sql.execute(
+                "SELECT mode FROM sessions WHERE session_id = %s", (made["session_id"],)
+            ).fetchone()
+        assert (mode,) == row
+
+
 def test_who_may_and_what_is_refused(http: httpx.Client) -> None:
     def code(path: str, **params: Any) -> tuple[int, str]:
         reply = http.get(path, params=params)
