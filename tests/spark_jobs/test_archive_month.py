@@ -182,7 +182,7 @@ def story(lake: Lake, broker: Broker, tmp_path_factory: pytest.TempPathFactory) 
     )
     relays = [ShardRelay(shard, record.valkey_urls, record.postgres_url) for shard in range(2)]
     found = Story(record, lake, broker, settings, relays)
-    found.sql("TRUNCATE history, relay_position, sessions, users")
+    found.sql("TRUNCATE history, relay_position, sessions, users CASCADE")
     answers = model.play(61, users=14, sessions=9)
     record.play(answers)
     found.counted = model.counted(arrivals(answers))
@@ -192,7 +192,7 @@ def story(lake: Lake, broker: Broker, tmp_path_factory: pytest.TempPathFactory) 
     yield found
     for one in relays:
         one.close()
-    found.sql("TRUNCATE history, relay_position, sessions, users")
+    found.sql("TRUNCATE history, relay_position, sessions, users CASCADE")
     for daemon in daemons:
         daemon.stop()
 
