@@ -16,6 +16,7 @@ from contracts.periods import from_instant_us
 from serving.connections import Connections
 from serving.history import archive
 from serving.history.asked import ALL_TIME, merged, months_that_matter, totals_of
+from serving.quizzes.library import questions_at
 
 COLUMNS = (
     "event_id",
@@ -141,6 +142,30 @@ async def sessions_of(
             row |= totals_of(answers)
     await _name(connections, rows[:limit])
     return rows[:limit]
+
+
+async def session_of(
+    connections: Connections, user_id: str, session_id: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One session as `sessions_of` gives it, and each of the user's answers in it, the earliest first, with its question's
+    `prompt` ("" where nobody keeps it: of an imported quiz).
+
+    Raises BadInput(unknown_session, 404) where the user has no answer in it.
+    """
+    alone = AnswerFilters(session_id=session_id)
+    found = await sessions_of(connections, user_id, None, 1, alone)
+    if not found:
+        raise BadInput("unknown_session", f"no answers in a session {session_id[:80]!r}", status=404)
+    answers = await page_of(connections, user_id, None, ANSWERS_MAX, alone)
+    async with connections.sql() as sql:
+        version = await (
+            await sql.execute("select quiz_version from sessions where session_id = %s", [session_id])
+        ).fetchone()
+    questions = await questions_at(connections, found[0]["quiz_id"], version[0]) if version else []
+    prompts = {one.question_id: one.prompt or one.speech for one in questions}
+    for row in answers:
+        row["prompt"] = prompts.get(row["question_id"], "")
+    return found[0], answers[::-1]
 
 
 async def _of_mode(

@@ -192,3 +192,26 @@ async def sessions(
     last = found[limit - 1] if len(found) > limit else None
     next_cursor = asked.encode_cursor(last["started_at_us"], last["session_id"]) if last else None
     return {"user_id": user_id, "sessions": [_session(row) for row in found[:limit]], "next": next_cursor}
+
+
+@router.get(
+    "/users/{user_id}/sessions/{session_id}",
+    summary="One session of a user: each answer, with its question",
+    responses=documented(
+        {
+            "user_id": "u_8Zt",
+            "session": _SESSION,
+            "answers": [{**_ANSWER, "prompt": "a round fruit that grows on trees"}],
+        },
+        s404="unknown_session",
+        **_CODES,  # type: ignore[arg-type]
+    ),
+    dependencies=[Depends(UserLimit())],
+)
+async def session(user_id: str, session_id: str, request: Request, identity: Caller) -> dict[str, Any]:
+    """The earliest first. Right answers are not told here: others may still be playing."""
+    _own(identity, user_id)
+    checked_id(session_id, "session_id")
+    found, rows = await pages.session_of(request.app.state.connections, user_id, session_id)
+    answers = [{**_answer(row), "prompt": row["prompt"]} for row in rows]
+    return {"user_id": user_id, "session": _session(found), "answers": answers}

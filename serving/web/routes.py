@@ -14,6 +14,7 @@ from fastapi import APIRouter, Header, Request
 from fastapi import Path as PathField
 from fastapi.responses import Response
 
+from contracts.classes import CODE_LENGTH, CODE_LETTERS
 from contracts.errors import BadInput
 
 router = APIRouter(include_in_schema=False)
@@ -89,11 +90,24 @@ async def static(request: Request, name: str, if_none_match: Annotated[str, Head
     return _reply(request, name, if_none_match)
 
 
-@router.get("/v1/pins/{pin}/qr.svg")
-async def qr(pin: Annotated[str, PathField(pattern=r"^[0-9]{6}$")], request: Request) -> Response:
-    """The address that joins the session, as this caller reaches it (loopback or the local network)."""
+def _qr(address: str) -> Response:
+    """An address as a picture."""
     out = io.BytesIO()
-    segno.make(f"{request.base_url}?pin={pin}", error="m").save(
+    segno.make(address, error="m").save(
         out, kind="svg", border=2, dark="#1b1533", light="#ffffff", scale=8, svgclass=None, lineclass=None
     )
     return Response(out.getvalue(), media_type="image/svg+xml", headers=HEADERS)
+
+
+@router.get("/v1/pins/{pin}/qr.svg")
+async def qr(pin: Annotated[str, PathField(pattern=r"^[0-9]{6}$")], request: Request) -> Response:
+    """The address that joins the session, as this caller reaches it (loopback or the local network)."""
+    return _qr(f"{request.base_url}?pin={pin}")
+
+
+@router.get("/v1/class-codes/{code}/qr.svg")
+async def class_qr(
+    code: Annotated[str, PathField(pattern=rf"^[{CODE_LETTERS}]{{{CODE_LENGTH}}}$")], request: Request
+) -> Response:
+    """The address that joins a class, likewise; whether there is such a class is not looked at."""
+    return _qr(f"{request.base_url}#/classes?code={code}")

@@ -13,6 +13,8 @@ const SCREENS = {
   quizzes: () => import("./quizzes.js").then((m) => m.quizzesScreen),
   edit: () => import("./editor.js").then((m) => m.editorScreen),
   boards: () => import("./boards.js").then((m) => m.boardsScreen),
+  classes: () => import("./classes.js").then((m) => m.classesScreen),
+  history: () => import("./history.js").then((m) => m.historyScreen),
   insights: () => import("./insights.js").then((m) => m.insightsScreen),
   account: () => import("./account.js").then((m) => m.accountScreen),
   "sign-up": () => import("./account.js").then((m) => m.signUpScreen),

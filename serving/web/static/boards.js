@@ -2,6 +2,7 @@
 // #/boards?scope=…&span=…&on=…&from=…&to=…&k=…&around=…
 
 import { $, announce, button, el, field, form, problem, show } from "./dom.js";
+import { asMe, login } from "./me.js";
 import { Problem, call, players } from "./net.js";
 import { T, number, provenanceWords, shortMoment } from "./texts.js";
 
@@ -12,6 +13,7 @@ const ID = /^[A-Za-z0-9_-]{1,64}$/;
 const DAY_MS = 24 * 3600 * 1000;
 
 const isoDay = (date) => date.toISOString().slice(0, 10);
+const isClass = (scope) => scope.startsWith("class:");
 const dayAfter = (text) => isoDay(new Date(Date.parse(text) + DAY_MS));
 
 // The first day of the period that a day lies in; empty: the one that runs now.
@@ -80,7 +82,9 @@ export function boardsScreen(_argument, query, first) {
     history.replaceState(null, "", `#/boards?${kept}`);
     result.setAttribute("aria-busy", "true");
     try {
-      const reply = await call(addressOf(asked));
+      const ask = isClass(asked.scope) ? asMe : call; // a class' board is its members' own
+      if (ask === asMe && !await login()) throw new Problem(0, { title: T.classes.needAccount });
+      const reply = await ask(addressOf(asked));
       for (const entry of [...reply.entries, ...reply.around]) if (entry.name) known.set(entry.name.toLowerCase(), entry.user_id);
       if (reply.me && reply.me.name) {
         known.set(reply.me.name.toLowerCase(), asked.around);
@@ -117,13 +121,16 @@ export function boardsScreen(_argument, query, first) {
   )], { title: T.boards.title, focus: !first, wide: true });
   $("ask").addEventListener("change", fit);
   fit();
-  call("/v1/quizzes").then(({ quizzes }) => {
+  // The classes of whoever is logged in; a guest has none, and neither list holds up the other.
+  Promise.all([call("/v1/quizzes").catch(() => ({ quizzes: [] })),
+    login().then((found) => (found ? asMe("/v1/classes") : { classes: [] })).catch(() => ({ classes: [] }))]).then(([{ quizzes }, { classes }]) => {
+    if (!$("scope")) return; // somebody has gone on meanwhile
     const chosen = $("scope").value;
-    $("scope").replaceChildren(...[["global", T.boards.global],
-      ...quizzes.map((one) => [`quiz:${one.quiz_id}`, one.title])].map(([value, text]) => el("option", { value, text })));
+    $("scope").replaceChildren(...[["global", T.boards.global], ...quizzes.map((one) => [`quiz:${one.quiz_id}`, one.title]),
+      ...classes.map((one) => [`class:${one.class_id}`, T.classes.option(one.name)])].map(([value, text]) => el("option", { value, text })));
     if (![...$("scope").options].some((one) => one.value === chosen)) $("scope").append(el("option", { value: chosen, text: chosen }));
     $("scope").value = chosen;
-  }).catch(() => {}) // all quizzes together can be asked for all the same
+  })
     .finally(() => look(false));
 }
 

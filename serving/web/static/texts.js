@@ -1,5 +1,6 @@
 // Every text of the page, in one place. Words that carry a number are functions.
 
+import { ownTexts } from "./own_texts.js";
 import { quizTexts } from "./quiz_texts.js";
 
 const plural = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
@@ -16,6 +17,8 @@ const clock = (date) => date.toLocaleTimeString("en-GB", { hour: "2-digit", minu
 // A day of a board is a date; an instant is shown in the reader’s own zone.
 const day = (date) => date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
 const localDay = (date) => date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
+export const codeShown = (code) => (code.length === 8 ? `${code.slice(0, 4)}-${code.slice(4)}` : code);
+export const dayOf = (text) => localDay(new Date(text));
 export const moment = (date) => `${localDay(date)}, ${clock(date)}`;
 const sameDay = (a, b) => a.toDateString() === b.toDateString();
 // An instant as it is written in a reply: today's without its day.
@@ -149,6 +152,7 @@ export const T = {
     report: "Report",
   },
   ...quizTexts(plural),
+  ...ownTexts(plural, number),
   lobby: {
     you: (name) => `You are in, ${name}!`,
     wait: "Look at the big screen. The game starts when the host is ready.",
@@ -307,7 +311,7 @@ export const T = {
     estimate: (value, confidence) =>
       `Estimate, ± ${number(value)} players on places and numbers, with ${Math.round(100 * confidence)} % certainty.`,
     source: { redis: "", rankings: "From the published rankings.", lake: "From the archive of all answers.",
-      mixed: "From the archive of all answers, and today’s live boards." },
+      history: "Counted from the record, answer by answer.", mixed: "Put together from live boards and recorded answers." },
     rules: (rules) => `Scored by ${rules.join(", ")}.`,
     settlement: (id) => `Settlement ${id}.`,
   },

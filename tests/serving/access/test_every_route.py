@@ -86,6 +86,7 @@ DECIDED = {
     "GET /v1/me/keys": ACCOUNTS,
     "POST /v1/me/keys": PERSONS,
     "DELETE /v1/me/keys/{key_id}": PERSONS,
+    "GET /v1/class-codes/{code}/qr.svg": ANYONE,
     "GET /v1/pins/{pin}/qr.svg": ANYONE,
     "GET /v1/quizzes": ANYONE,
     "POST /v1/quizzes": AUTHORS,
@@ -130,6 +131,7 @@ DECIDED = {
     "GET /v1/users/{user_id}/history": EVERYBODY_WITH,
     "GET /v1/users/{user_id}/ranks": ANYONE,
     "GET /v1/users/{user_id}/sessions": EVERYBODY_WITH,
+    "GET /v1/users/{user_id}/sessions/{session_id}": EVERYBODY_WITH,
     "GET /v1/windows/{kind}": ANYONE,
 }
 # Tried by those alone who may not: they would end the api's sockets or the caller's own log-in or account.

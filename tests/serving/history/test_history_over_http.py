@@ -248,6 +248,12 @@ def assert_sessions(
         return [{name: row[name] for name in rows[0]} for row in found]
 
     assert rows == told()
+    one = chance.choice(rows)
+    opened = http.get(f"/v1/users/{user}/sessions/{one['session_id']}").raise_for_status().json()
+    assert one == {name: opened["session"][name] for name in one}
+    earliest_first = newest_first(by_session[one["session_id"]])[::-1]
+    # Imported questions have no text.
+    assert [{**as_told(event), "prompt": ""} for event in earliest_first] == opened["answers"]
     quiz, mode = chance.choice(rows)["quiz_id"], chance.choice(MODES)
     assert [r for r in rows if r["quiz_id"] == quiz] == told(quiz=quiz)
     assert [r for r in rows if r["mode"] == mode] == told(mode=mode)
@@ -311,6 +317,7 @@ def test_who_may_and_what_is_refused(http: httpx.Client) -> None:
         reply = http.get(path, params=params)
         return reply.status_code, reply.json()["code"]
 
+    assert (404, "unknown_session") == code("/v1/users/u1/sessions/s0")
     for what in ("history", "sessions"):
         for params, expected in (
             ({"cursor": "MS94"}, "invalid_field" if what == "history" else ""),
