@@ -104,6 +104,17 @@ def _span(minutes: int) -> tuple[int, int]:
     return (now_us // MINUTE_US - minutes) * MINUTE_US, now_us
 
 
+# One row per question QUIZ/QUESTION of public quizzes, as they are played now.
+_PROMPTS = """
+with asked as (select split_part(id, '/', 1) as quiz_id, split_part(id, '/', 2) as question_id, id
+               from unnest(%s::text[]) as id)
+select asked.id, one ->> 'prompt'
+from asked join quizzes using (quiz_id) join quiz_versions using (quiz_id, version)
+cross join jsonb_array_elements(document -> 'questions') as one
+where visibility = 'public' and one ->> 'question_id' = asked.question_id
+"""
+
+
 async def _named(connections: Connections, kind: str, ids: list[str]) -> dict[str, str]:
     """id → what people call it; without those that cannot be looked up: a page shows the id then."""
     if kind == "users":
@@ -111,13 +122,9 @@ async def _named(connections: Connections, kind: str, ids: list[str]) -> dict[st
             user: shown.name for user, shown in (await connections.profiles.shown(ids)).items() if shown.name
         }
     if kind == "quizzes":
-        query = "select quiz_id, title from quizzes where quiz_id = any(%s)"
+        query = "select quiz_id, title from quizzes where quiz_id = any(%s) and visibility = 'public'"
     else:
-        # A question's number is its quiz' own: one that several quizzes have is left as it is.
-        query = (
-            "select question_id, min(prompt) from questions where question_id = any(%s)"
-            " group by question_id having count(distinct prompt) = 1"
-        )
+        query = _PROMPTS
     try:
         async with connections.sql() as sql:
             found = await sql.execute(query, [ids])

@@ -47,9 +47,9 @@ def misses(question: int, minute: int) -> int:
 
 
 def questions() -> list[str]:
-    """The first ten of the first starter quiz."""
+    """The first ten of the first starter quiz, as streams name them: QUIZ/QUESTION."""
     quiz = next(one for one in starter_quizzes() if one.quiz_id == QUIZZES[0])
-    return [question.question_id for question in quiz.draft.questions][:10]
+    return [f"{quiz.quiz_id}/{question.question_id}" for question in quiz.draft.questions][:10]
 
 
 def window(start_us: int, minute: int) -> list[_Record]:

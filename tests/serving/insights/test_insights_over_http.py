@@ -10,6 +10,7 @@ import pytest
 
 from contracts.periods import iso_ms
 from serving.insights.over_time import SHOWN
+from serving.quizzes.starter import starter_quizzes
 from tests.serving.api_process import ApiProcess
 from tests.serving.insights.filled import (
     MINUTE_US,
@@ -61,7 +62,8 @@ def test_hot_now(told: Told) -> None:
     newest = MINUTES - 1
     expected = sorted(((plays(n, newest), quiz) for n, quiz in enumerate(QUIZZES)), reverse=True)
     assert [(amount, quiz) for amount, quiz in expected] == [(e["amount"], e["id"]) for e in reply["entries"]]
-    assert "Words for experts (C1)" == reply["entries"][0]["name"]
+    titles = {quiz.quiz_id: quiz.draft.title for quiz in starter_quizzes()}
+    assert [titles[quiz] for _, quiz in expected] == [entry["name"] for entry in reply["entries"]]
     assert iso_ms(told[1] + MINUTE_US) == reply["window"]["end"] == reply["as_of"]
     assert MINUTES == len(reply["windows"])
     first = next(one for one in reply["series"] if one["id"] == QUIZZES[0])
