@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from PIL import Image, PngImagePlugin
 
+from serving.quizzes.starter import right_answers
 from tests.services.daemons import start_s3
 from tests.serving.access.people import PASSWORD, Person, opened, seated, signed_up
 from tests.serving.api_process import ApiProcess
@@ -60,8 +61,8 @@ def played(api: ApiProcess, person: Person) -> tuple[str, dict[str, str]]:
         f"{path}/next", headers={"Authorization": f"Bearer {session['token']}"}, timeout=60
     ).raise_for_status()
     question = httpx.get(path).json()["current"]
-    right = question["question_id"].partition("-")[2].replace("_", " ")
-    body = {"question_id": question["question_id"], "choice": right}
+    asked = question["question_id"]
+    body = {"question_id": asked, "choice": right_answers()[asked]}
     headers = {"Authorization": f"Bearer {seat['token']}"}
     httpx.post(f"{path}/answers", json=body, headers=headers, timeout=60).raise_for_status()
     return f"{api.url}/v1/leaderboards/quiz:starter-a1/daily/current?k=0&around={person.user_id}&m=0", session
