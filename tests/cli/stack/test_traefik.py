@@ -29,6 +29,8 @@ class Server(ThreadingHTTPServer):
 
     ready = True
     forwarded_for = ""
+    # The library's five are too few for 64 connections at once on a busy machine: the gateway would say 502.
+    request_queue_size = 128
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Reply)
