@@ -31,7 +31,7 @@ from serving.connections import Connections
 from serving.ending import end_tasks
 from serving.leaderboards.lean import LeanBoards
 from serving.live.wire import LiveProtocol
-from serving.metrics import RequestMetrics, measure_loop_delay
+from serving.metrics import RequestMetrics
 from serving.users.lean import LeanProfiles
 
 LOG = logging.getLogger(__name__)
@@ -103,7 +103,6 @@ def create_app(environment: Mapping[str, str], name: str = "api") -> FastAPI:
         app.state.jwt_key = connections.secret("jwt_key")
         await connections.postgres.open(wait=False)
         beat = asyncio.create_task(_beat(settings.run_dir, name))
-        late = asyncio.create_task(measure_loop_delay())
         started = []
         for room in rooms:
             if hasattr(room, "lifespan"):
@@ -115,7 +114,7 @@ def create_app(environment: Mapping[str, str], name: str = "api") -> FastAPI:
         yield
         for context in reversed(started):
             await context.__aexit__(None, None, None)
-        await end_tasks([beat, late])
+        await end_tasks([beat])
         await connections.close()
 
     app = FastAPI(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -54,12 +55,14 @@ RELAY_LAG = Gauge(
 CLOCK_OFFSET = Gauge("lakeboard_clock_offset_seconds", "This process' clock minus Redis TIME, worst shard, s")
 
 
-async def measure_loop_delay() -> None:
-    """Until cancelled: how late timers come. A loop that is late keeps every player of its process waiting."""
+async def measure_loop_delay(told: Callable[[float], None]) -> None:
+    """Until cancelled: how late (s) timers come. A loop that is late keeps every player of its process waiting."""
     while True:
         due = time.perf_counter() + LOOP_EVERY_S
         await asyncio.sleep(LOOP_EVERY_S)
-        LOOP_DELAY.observe(max(0.0, time.perf_counter() - due))
+        late_s = max(0.0, time.perf_counter() - due)
+        LOOP_DELAY.observe(late_s)
+        told(late_s)
 
 
 class RequestMetrics:

@@ -22,6 +22,7 @@ from serving.documented import Responses, documented
 from serving.insights.replica import SketchReplica
 from serving.insights.routes import HOUR_US, REPLICA_EXAMPLE, iso, replica_of, replica_state, us
 from serving.leaderboards import settled_boards
+from sketches.estimates import Estimate
 
 router = APIRouter(prefix="/v1/approx", tags=["insights"])
 From = Annotated[datetime | None, Query(alias="from", description="default: an hour before `to`")]
@@ -187,6 +188,10 @@ async def misses(
     return await _misses(request, subject, key, from_, to)
 
 
+def _bounded(one: Estimate) -> dict[str, int]:
+    return {"estimate": one.value, "lower": one.lower, "upper": one.upper, "bound": one.bound}
+
+
 async def _misses(
     request: Request, subject: str, key: str, from_: datetime | None, to: datetime | None
 ) -> dict[str, Any]:
@@ -196,10 +201,7 @@ async def _misses(
     return {
         "subject": subject,
         "id": key,
-        "estimate": one.value,
-        "lower": one.lower,
-        "upper": one.upper,
-        "bound": one.bound,
+        **_bounded(one),
         "total": counted.total,
         **found.document(counted.windows, counted.late, one.bound, one.confidence),
     }
@@ -226,10 +228,7 @@ async def heaviest(
         {
             "place": place,
             "id": one.key,
-            "estimate": one.estimate.value,
-            "lower": one.estimate.lower,
-            "upper": one.estimate.upper,
-            "bound": one.estimate.bound,
+            **_bounded(one.estimate),
         }
         for place, one in enumerate(heavy, 1)
     ]
@@ -253,10 +252,7 @@ async def participants(request: Request, from_: From = None, to: To = None) -> d
     found = await _range(request, "participants", from_, to)
     one, late, windows = await run_in_threadpool(found.replica.approx.distinct, found.chosen, found.more)
     return {
-        "estimate": one.value,
-        "lower": one.lower,
-        "upper": one.upper,
-        "bound": one.bound,
+        **_bounded(one),
         **found.document(windows, late, one.bound, one.confidence),
     }
 

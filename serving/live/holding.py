@@ -56,7 +56,6 @@ CALM_S = 0.03
 # Boards a session of a process that is not: of 100 ms behind one a second, of 200 ms and more one in two seconds.
 STRETCH = 10.0
 BOARD_AT_LEAST_EVERY_S = 2.0
-LOOK_EVERY_S = 0.1
 # The weight of a new look: a second's worth of them decides, one stall does not.
 _NEWEST = 0.15
 
@@ -68,8 +67,8 @@ class Pace:
         self.behind_s = 0.0
 
     def looked(self, late_s: float) -> None:
-        """A look, LOOK_EVERY_S after the last, was late by so much."""
-        self.behind_s += _NEWEST * (max(late_s, 0.0) - self.behind_s)
+        """The event loop was late by so much, as it is measured ten times a second (`serving/metrics.py`)."""
+        self.behind_s += _NEWEST * (late_s - self.behind_s)
 
     @property
     def board_every_s(self) -> float:

@@ -23,7 +23,7 @@ from serving.boards.session_boards import SessionReading, read_session
 from serving.boards.ticks import Ticks
 from serving.connections import Connections
 from serving.ending import end_tasks
-from serving.live.holding import BOARD_EVERY_S, LOOK_EVERY_S, ConnectGate, Pace
+from serving.live.holding import BOARD_EVERY_S, ConnectGate, Pace
 from serving.live.messages import (
     CLOSE_DRAINING,
     CLOSE_REMOVED,
@@ -36,7 +36,7 @@ from serving.live.messages import (
 from serving.live.phases import phase_message
 from serving.live.presence import Presence
 from serving.live.wire import Receiver, text_frame
-from serving.metrics import HELD, PUSHES
+from serving.metrics import HELD, PUSHES, measure_loop_delay
 from serving.sessions.answering import Answering
 from serving.sessions.session import Session
 from serving.sessions.store import now_us, unknown_session
@@ -303,7 +303,7 @@ class Rooms:
         self._listeners = [
             asyncio.create_task(self._listen(shard)) for shard in range(len(self.connections.texts))
         ]
-        self._listeners.append(asyncio.create_task(self._look()))
+        self._listeners.append(asyncio.create_task(measure_loop_delay(self.pace.looked)))
 
     async def stop(self) -> None:
         """Ends listeners and rooms."""
@@ -345,12 +345,6 @@ class Rooms:
         for receiver in receivers:
             receiver.end(CLOSE_DRAINING, "draining")
             await asyncio.sleep(DRAIN_OVER_S / len(receivers))
-
-    async def _look(self) -> None:
-        while True:
-            due = time.monotonic() + LOOK_EVERY_S
-            await asyncio.sleep(LOOK_EVERY_S)
-            self.pace.looked(time.monotonic() - due)
 
     async def _listen(self, shard: int) -> None:
         pause = RECONNECT_S[0]
