@@ -80,6 +80,7 @@ TITLES: dict[str, str] = {
     "unknown_quiz": "There is no such quiz",
     "unknown_version": "The quiz has no such version",
     "unknown_course": "There is no such course",
+    "too_many_courses": "This user has as many courses as one may have",
     "quiz_archived": "The quiz is archived",
     "quiz_published": "A published quiz can only be archived: answers refer to it",
     "quiz_incomplete": "The quiz cannot be published yet",

@@ -16,13 +16,17 @@ TRENDING = "trending.v1"
 SKETCHES = "sketches.v1"
 POSITIONS = "outbox.positions"
 CORRECTIONS = "corrections.v1"
+ENROLMENTS = "enrolments.v1"
 # The Flink job, by which its submitter and its keeper know it, and the one over a history. Consumer groups too.
 STREAMS_JOB = "lakeboard-streams"
 BACKFILL_JOB = "lakeboard-backfill"
 TO_QUESTDB_GROUP = "lakeboard-to-questdb"
-# The transactional id of what sends corrections, and its key in `outbox.positions`, beside the shards' numbers.
+# The transactional ids of what sends corrections and enrolments, and their keys in `outbox.positions`, beside the
+# shards' numbers.
 CORRECTIONS_TRANSACTIONS = "relay-corrections"
 CORRECTIONS_POSITION = "corrections"
+ENROLMENTS_TRANSACTIONS = "relay-enrolments"
+ENROLMENTS_POSITION = "enrolments"
 # The transactional id of what merges sketches.
 SKETCHES_TRANSACTIONS = "relay-sketches"
 # Key of Postgres' `deployment`: the first offset of `sketches.v1` that the lake may not have.

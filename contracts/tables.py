@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contracts.corrections import CORRECTION_FIELDS
+from contracts.enrolments import ENROLMENT_FIELDS
 from contracts.events import spark_columns
 from contracts.names import table
 
@@ -53,10 +54,21 @@ _COLUMNS: dict[str, tuple[str, str]] = {
         "  kafka_partition INT COMMENT 'partition of corrections.v1',\n  kafka_offset BIGINT COMMENT 'offset in it'",
         "",
     ),
+    "course_days": (
+        "  course_id STRING COMMENT 'the course',\n  day DATE COMMENT 'UTC day, ended',\n"
+        "  enrolled BIGINT COMMENT 'users who enrolled on it',\n  departed BIGINT COMMENT 'users who left on it',\n"
+        "  members BIGINT COMMENT 'users who are enrolled at its end'",
+        "",
+    ),
     "dead_letters": (
         "  kafka_partition INT COMMENT 'partition of answers.v1',\n  kafka_offset BIGINT COMMENT 'offset in it',\n"
         "  shard INT COMMENT 'header shard, null if unreadable',\n  seq BIGINT COMMENT 'header seq, null if unreadable',\n"
         "  reason STRING COMMENT 'why no schema fits',\n  value BINARY COMMENT 'the record as it came'",
+        "",
+    ),
+    "enrolments": (
+        f"{spark_columns(ENROLMENT_FIELDS)},\n"
+        "  kafka_partition INT COMMENT 'partition of enrolments.v1',\n  kafka_offset BIGINT COMMENT 'offset in it'",
         "",
     ),
     "user_numbers": (
@@ -132,7 +144,9 @@ TABLE_COMMENTS: dict[str, str] = {
     "answers": "one row per counted answer, as it was recorded; never rewritten",
     "barriers": "one row per (zone, day, shard) that has ended; answers of a higher seq are late for that day",
     "corrections": "one row per rule change, removal or deletion; answers stay as they are",
+    "course_days": "one row per (course, UTC day) on which somebody enrolled or left; counted by users",
     "dead_letters": "one row per record of answers.v1 that no schema fits; with the reason",
+    "enrolments": "one row per enrolment in a course or its end; never rewritten",
     "user_numbers": "one row per user that has answered; its dense number and its id",
     "user_days": "one row per (scope, zone, local day, user_no); sums of its answers, as last published",
     "user_months": "one row per (scope, zone, local month, user_no); sums of its user_days",

@@ -48,6 +48,7 @@ ROOMS = (
     "serving.sessions.host_routes",
     "serving.sessions.report_routes",
     "serving.classes.routes",
+    "serving.courses.routes",
     "serving.live.sockets",
     "serving.live.placement",
     "serving.play.routes",

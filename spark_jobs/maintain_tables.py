@@ -34,7 +34,7 @@ from spark_jobs.locks import INGEST, SETTLE, advisory_lock
 from spark_jobs.session import create_tables, snapshot_id
 
 log = logging.getLogger("maintain_tables")
-INGESTED = ("answers", "barriers", "dead_letters", "corrections", "sketches")
+INGESTED = ("answers", "barriers", "dead_letters", "corrections", "enrolments", "sketches")
 # A reader that has opened the newest snapshot keeps its files for this long. Longer keeps what was compacted as well.
 OLDER_THAN_DAYS = 7
 # A file that no snapshot names may be one that is being written. No job takes days.

@@ -30,6 +30,7 @@ TAKES = {
     "settle": (*_LAKE, "kafka-bootstrap", "api-url", "importer-key-file", "shards"),
     "score_again": (*_LAKE, "kafka-bootstrap"),
     "ingest_answers": (*_LAKE, "kafka-bootstrap"),
+    "count_enrolments": (*_LAKE, "kafka-bootstrap"),
     "maintain_tables": _LAKE,
     "archive_month": _LAKE,
     "submit": ("bootstrap", "connector-jar", "checkpoint-dir", "rest-url", "webhdfs-url"),
@@ -110,7 +111,7 @@ def _backfilled(first: date, last: date, document: dict[str, Any]) -> str:
 # Jobs that publish boards: what they adjust, Redis' boards must follow.
 PUBLISHING = ("settle", "score_again")
 # Jobs that write files into the lake.
-WRITING = (*PUBLISHING, "ingest_answers", "maintain_tables", "archive_month")
+WRITING = (*PUBLISHING, "ingest_answers", "count_enrolments", "maintain_tables", "archive_month")
 # What `--unchanged-exit` asks for in the DAGs: Airflow takes it for "skipped".
 UNCHANGED = 99
 

@@ -77,6 +77,7 @@ def topics(answers_days: int = ANSWERS_RETENTION_DAYS) -> dict[str, tuple[int, d
         names.DEAD_LETTERS: (1, forever),
         names.LATE: (1, late),
         names.CORRECTIONS: (1, {**appended, **forever}),
+        names.ENROLMENTS: (1, {**appended, **forever}),
         **dict.fromkeys(names.COMPACTED, (1, compacted)),
         **dict.fromkeys((names.TOPK, names.TRENDING, names.SKETCHES), (1, windows)),
         # Large where many quizzes are played: Kafka cuts it by itself, with two days for QuestDB to come back.

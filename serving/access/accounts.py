@@ -26,6 +26,7 @@ from serving.access.passwords import Passwords, checked_password, is_old, normal
 from serving.access.tokens import ADMIN, PLAYER, ROLES, SEAT, Identity
 from serving.classes import store as classes
 from serving.connections import Connections
+from serving.courses import enrolments
 from serving.users import erasing
 
 # A name of one's own or an e-mail address; nothing is ever sent to it.
@@ -292,6 +293,7 @@ class Accounts:
                 await erasing.note(sql, erasing.PICTURE, change.before.avatar)
             await erasing.note(sql, erasing.PLAYER, user_id)
             await classes.forget(sql, user_id)
+            await enrolments.forget(sql, user_id)
 
 
 async def _admins_left(sql: psycopg.AsyncConnection) -> None:

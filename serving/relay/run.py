@@ -32,11 +32,11 @@ from serving.metrics import RELAY_LAG
 from serving.migrations.upgrade import upgrade
 from serving.play.importing import clock_us
 from serving.play.sealing import Sealer
-from serving.relay.corrections_loop import CorrectionsLoop
 from serving.relay.kafka_loop import KafkaLoop
 from serving.relay.lag import Lag
 from serving.relay.pipeline_health import PipelineHealth
 from serving.relay.relay import ShardRelay
+from serving.relay.table_loop import CORRECTIONS, ENROLMENTS, TableLoop
 
 LOG = logging.getLogger(__name__)
 # A step costs nearly the same for one entry as for many: with nothing left it waits for more.
@@ -232,9 +232,12 @@ def run(
     ]
     others = _questdb(settings, stopping) + _sketches(settings, stopping, upgraded.is_set)
     if settings.kafka_bootstrap:
-        others.append(
-            CorrectionsLoop(settings.postgres_url, settings.kafka_bootstrap, stopping, upgraded.is_set, after)
-        )
+        others += [
+            TableLoop(
+                table, settings.postgres_url, settings.kafka_bootstrap, stopping, upgraded.is_set, after
+            )
+            for table in (CORRECTIONS, ENROLMENTS)
+        ]
     reports = Reports(loops, settings.shards, bool(kafka))
     others.append(PipelineHealth(settings, stopping, reports.seconds))
     for thread in (*loops, *kafka, *others):

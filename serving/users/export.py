@@ -30,6 +30,8 @@ _ROWS = {
     ),
     "classes_taught": ("classes", "select * from classes where owner_id = %s"),
     "classes_joined": ("class_members", "select * from class_members where user_id = %s"),
+    "courses_owned": ("courses", "select * from courses where owner_id = %s"),
+    "courses_enrolled": ("course_members", "select * from course_members where user_id = %s"),
     "quizzes_owned": ("quizzes", "select * from quizzes where owner_id = %s"),
 }
 

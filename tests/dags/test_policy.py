@@ -30,6 +30,7 @@ LINES = {
     "adjustments_daily": f"{SETTLE} --from 2024-01-24 --to 2024-03-03 --unchanged-exit 99",
     "maintenance_weekly": "./lakeboard job maintain_tables",
     "reconcile_daily": "./lakeboard reconcile --from 2024-02-25 --to 2024-03-03 --nothing-exit 99",
+    "enrolments_daily": "./lakeboard job count_enrolments --unchanged-exit 99",
     "archive_monthly": "./lakeboard job archive_month --month 2024-01",
 }
 WOKEN_BY = {

@@ -20,9 +20,9 @@ from contracts.events import ANSWER_TYPE, BARRIER_TYPE, BarrierEvent, decode, en
 from contracts.identity import answers_partition, barrier_id
 from serving.boards.outbox import Entry, Outbox
 from serving.migrations.upgrade import upgrade
-from serving.relay.corrections_loop import CorrectionsLoop
 from serving.relay.kafka_loop import KafkaLoop
 from serving.relay.relay import Progress
+from serving.relay.table_loop import CORRECTIONS, TableLoop
 from serving.relay.to_kafka import KafkaSink
 from tests import model
 from tests.services.daemons import Daemon, start_kafka
@@ -296,10 +296,10 @@ def test_corrections_are_sent_once_in_their_order_by_whoever_leads(
 
     stopping = threading.Event()
     decide(1, 2)
-    dying = CorrectionsLoop(url, broker.url, stopping, after=die)
+    dying = TableLoop(CORRECTIONS, url, broker.url, stopping, after=die)
     with pytest.raises(SystemMissing):
         dying.step()
-    waiting = CorrectionsLoop(url, broker.url, stopping)
+    waiting = TableLoop(CORRECTIONS, url, broker.url, stopping)
     assert not waiting.step(), "the other one holds the lease until it gives up"
     dying.stop_leading()
     wait_until(waiting.step)  # Postgres frees the lease when it sees that the connection has ended
@@ -307,7 +307,7 @@ def test_corrections_are_sent_once_in_their_order_by_whoever_leads(
     assert [1, 2] == _corrections(broker, 2)
     decide(3)
     waiting.stop_leading()
-    third = CorrectionsLoop(url, broker.url, stopping)
+    third = TableLoop(CORRECTIONS, url, broker.url, stopping)
     wait_until(third.step)
     assert not third.step()
     assert [1, 2, 3] == _corrections(broker, 3)

@@ -11,7 +11,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from cli.stack.kafka import create_topics
 from contracts import names
 from contracts.identity import answers_partition
-from serving.relay.corrections_loop import CorrectionsLoop
+from serving.relay.table_loop import CORRECTIONS, ENROLMENTS, TableLoop, TableOutbox
 from tests.services.daemons import start_kafka
 
 
@@ -25,7 +25,7 @@ class Broker:
     def empty_topics(self) -> None:
         """Delete the topics and make them again."""
         admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
-        emptied = [names.ANSWERS, names.DEAD_LETTERS, names.CORRECTIONS, names.SKETCHES]
+        emptied = [names.ANSWERS, names.DEAD_LETTERS, names.CORRECTIONS, names.ENROLMENTS, names.SKETCHES]
         admin.delete_topics(emptied)
         for _ in range(100):
             if not set(emptied) & set(admin.list_topics()):
@@ -52,7 +52,14 @@ class Broker:
 
     def send_corrections(self, postgres_url: str) -> None:
         """Send what Postgres has decided, as the relay does."""
-        loop = CorrectionsLoop(postgres_url, self.bootstrap, threading.Event())
+        self._send_table(CORRECTIONS, postgres_url)
+
+    def send_enrolments(self, postgres_url: str) -> None:
+        """Send who has enrolled, as the relay does."""
+        self._send_table(ENROLMENTS, postgres_url)
+
+    def _send_table(self, table: TableOutbox, postgres_url: str) -> None:
+        loop = TableLoop(table, postgres_url, self.bootstrap, threading.Event())
         while loop.step():
             pass
         loop.stop_leading()

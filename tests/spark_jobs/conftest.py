@@ -61,7 +61,9 @@ class Lake:
             self.spark.sql(f"DROP TABLE IF EXISTS {names.table(name)} PURGE")
         create_tables(self.spark)
         with psycopg.connect(self.postgres_url) as connection:
-            connection.execute("TRUNCATE settlements, corrections, history, archived_months CASCADE")
+            connection.execute(
+                "TRUNCATE settlements, corrections, enrolments, history, archived_months CASCADE"
+            )
             connection.execute(
                 "DELETE FROM deployment WHERE key LIKE 'boards_%' AND key <> 'boards_since_us'"
             )

@@ -13,6 +13,8 @@ const SCREENS = {
   quizzes: () => import("./quizzes.js").then((m) => m.quizzesScreen),
   edit: () => import("./editor.js").then((m) => m.editorScreen),
   boards: () => import("./boards.js").then((m) => m.boardsScreen),
+  courses: () => import("./courses.js").then((m) => m.coursesScreen),
+  "course-edit": () => import("./course_editor.js").then((m) => m.courseEditorScreen),
   classes: () => import("./classes.js").then((m) => m.classesScreen),
   history: () => import("./history.js").then((m) => m.historyScreen),
   insights: () => import("./insights.js").then((m) => m.insightsScreen),

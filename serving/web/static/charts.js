@@ -36,8 +36,9 @@ function uplot() {
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
 
-// A chart's place. draw({times, series}): times in s, series: [{label, values}], null where there is none. shown: a value as text.
-export function lineChart({ id, title, shown, axis = shown }) {
+// A chart's place. draw({times, series}): times in s, series: [{label, values}], null where there is none. shown: a value as
+// text; when: a time as text.
+export function lineChart({ id, title, shown, axis = shown, when = clock }) {
   const plot = el("div", { class: "plot", role: "img" });
   const legend = el("ul", { class: "legend", "aria-hidden": "true" });
   const table = el("table", { class: "board figures", "aria-label": title });
@@ -72,7 +73,7 @@ export function lineChart({ id, title, shown, axis = shown }) {
       legend: { show: false },
       cursor: { show: false },
       scales: { y: { range: (_chart, low, high) => [Math.min(0, low ?? 0), (high || 1) * 1.08] } },
-      axes: [{ ...line, values: (_chart, splits) => splits.map(clock) },
+      axes: [{ ...line, values: (_chart, splits) => splits.map(when) },
         { ...line, size: 62, values: (_chart, splits) => splits.map((value) => axis(value)) }],
       series: [{}, ...series.map((_one, place) => ({ stroke: () => colour(`--line-${place % DASHES.length}`), width: 2.5,
         dash: DASHES[place % DASHES.length], spanGaps: false, points: { show: times.length < 3 } }))],
@@ -84,7 +85,7 @@ export function lineChart({ id, title, shown, axis = shown }) {
     table.replaceChildren(
       el("thead", {}, el("tr", {}, el("th", { scope: "col", text: T.insights.time }),
         series.map(({ label }) => el("th", { scope: "col", class: "number", text: label })))),
-      el("tbody", {}, times.slice(from).map((time, place) => el("tr", {}, el("th", { scope: "row", text: clock(time) }),
+      el("tbody", {}, times.slice(from).map((time, place) => el("tr", {}, el("th", { scope: "row", text: when(time) }),
         series.map(({ values }) => el("td", { class: "number", text: shown(values[from + place]) })))).reverse()));
   }
 

@@ -51,7 +51,8 @@ export function libraryScreen(_argument, query, first) {
 
   show([el("section", { class: "card" }, el("h1", { text: T.library.title }), el("p", { class: "muted", text: T.library.lead }),
     el("div", { class: "triple" }, field(T.library.search, words), level, type),
-    el("p", { class: "actions" }, el("a", { class: "button", href: "/#/quizzes", text: T.mine.title }))),
+    el("p", { class: "actions" }, el("a", { class: "button", href: "/#/courses", text: T.courses.title }),
+      el("a", { class: "button", href: "/#/quizzes", text: T.mine.title }))),
   told, list, more], { title: T.library.title, focus: !first });
   load("");
   return () => clearTimeout(due);

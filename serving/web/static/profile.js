@@ -62,6 +62,7 @@ export async function profileScreen(first) {
       }), el("p", { id: "profile-told", class: "good" })),
     el("section", { class: "card narrow" }, el("p", { class: "actions" },
       el("a", { class: "button", href: "/#/history", text: T.history.title }),
+      el("a", { class: "button", href: "/#/courses?mine=1", text: T.courses.mine }),
       el("a", { class: "button", href: "/#/classes", text: T.classes.title }))),
     mine.roles.includes("admin") ? el("section", { class: "card narrow" }, el("h2", { text: T.admin.title }),
       el("a", { class: "button", href: "/#/admin", text: P.toAdmin })) : null,

@@ -1,5 +1,6 @@
 // Every text of the page, in one place. Words that carry a number are functions.
 
+import { courseTexts } from "./course_texts.js";
 import { ownTexts } from "./own_texts.js";
 import { quizTexts } from "./quiz_texts.js";
 
@@ -152,6 +153,7 @@ export const T = {
     report: "Report",
   },
   ...quizTexts(plural),
+  courses: courseTexts(plural, number),
   ...ownTexts(plural, number),
   lobby: {
     you: (name) => `You are in, ${name}!`,

@@ -51,7 +51,8 @@ class Person:
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         """With the access token."""
-        return self.client.request(method, path, headers=self.headers, **more)
+        headers = {**self.headers, **more.pop("headers", {})}
+        return self.client.request(method, path, headers=headers, **more)
 
 
 def somebody(api: ApiProcess, login_name: str = "") -> Person:

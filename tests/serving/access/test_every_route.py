@@ -66,6 +66,16 @@ DECIDED = {
     "POST /v1/classes/{class_id}/leave": ACCOUNTS,
     "POST /v1/classes/{class_id}/members/{user_id}/readmit": ACCOUNTS,
     "POST /v1/classes/{class_id}/members/{user_id}/remove": ACCOUNTS,
+    # Whose course it is, and whose figures, the routes look at themselves.
+    "GET /v1/courses": ANYONE,
+    "POST /v1/courses": AUTHORS,
+    "GET /v1/courses/{course_id}": ANYONE,
+    "PUT /v1/courses/{course_id}": AUTHORS,
+    "POST /v1/courses/{course_id}/archive": AUTHORS,
+    "GET /v1/courses/{course_id}/days": ACCOUNTS,
+    "POST /v1/courses/{course_id}/enrol": ACCOUNTS,
+    "POST /v1/courses/{course_id}/leave": ACCOUNTS,
+    "POST /v1/courses/{course_id}/restore": AUTHORS,
     "POST /v1/import/answers": IMPORTERS,
     "POST /v1/import/boards_since": IMPORTERS,
     # What is played, as windows say it; of the pipeline only how far behind it is: sizes and memory are in /metrics.

@@ -1,0 +1,245 @@
+"""Courses over HTTP: made of published quizzes, found, enrolled in and left; each enrolment an event, once, in order."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from contracts.enrolments import ENROLLED, LEFT, Enrolment, decode
+from serving.courses.routes import day_by_day
+from tests.serving.access.people import PASSWORD, Person, made, signed_up
+from tests.serving.api_process import ApiProcess
+from tests.serving.live.test_play import code
+from tests.small_lake import SmallLake
+
+STARTER = ["starter-a1", "starter-a1-gap-1"]
+
+
+def wanted(**more: Any) -> dict[str, Any]:
+    return {"title": f"Course {uuid.uuid4().hex[:8]}", "quizzes": STARTER, "visibility": "public", **more}
+
+
+def create(who: Person, **more: Any) -> dict[str, Any]:
+    reply = who.ask("POST", "/v1/courses", json=wanted(**more))
+    assert 201 == reply.status_code, reply.text
+    found: dict[str, Any] = reply.json()
+    return found
+
+
+def recorded(api: ApiProcess, course_id: str) -> list[Enrolment]:
+    """A course's events, in the order of ids; of all, the ids are 1, 2, 3 … and the instants rise."""
+    with psycopg.connect(api.settings["postgres_url"]) as sql:
+        rows = sql.execute("SELECT id, event FROM enrolments ORDER BY id").fetchall()
+    events = [decode(bytes(event)) for _, event in rows]
+    assert list(range(1, len(rows) + 1)) == [row[0] for row in rows] == [one.enrolment_id for one in events]
+    instants = [one.occurred_at_us for one in events]
+    assert sorted(set(instants)) == instants
+    return [one for one in events if one.course_id == course_id]
+
+
+@pytest.mark.service
+def test_a_course_is_made_found_and_changed(api: ApiProcess) -> None:
+    author, reader = signed_up(api), signed_up(api)
+    course = create(author, title="  Fruit and more ", level="A1")
+    assert ("Fruit and more", True, False, 1) == tuple(
+        course[name] for name in ("title", "own", "enrolled", "revision")
+    )
+    assert STARTER == [quiz["quiz_id"] for quiz in course["quizzes"]]
+    path = f"/v1/courses/{course['course_id']}"
+    seen = httpx.get(f"{api.url}{path}").json()
+    assert (False, STARTER) == (seen["own"], [quiz["quiz_id"] for quiz in seen["quizzes"]])
+
+    change = wanted(quizzes=STARTER[::-1], visibility="private")
+    lacking = author.ask("PUT", path, json=change)
+    assert (428, "precondition_required") == (lacking.status_code, code(lacking))
+    assert "forbidden" == code(reader.ask("PUT", path, json=change, headers={"If-Match": '"r1"'}))
+    saved = author.ask("PUT", path, json=change, headers={"If-Match": '"r1"'})
+    assert (200, '"r2"', STARTER[::-1]) == (
+        saved.status_code,
+        saved.headers["etag"],
+        [quiz["quiz_id"] for quiz in saved.json()["quizzes"]],
+    )
+    stale = author.ask("PUT", path, json=change, headers={"If-Match": '"r1"'})
+    assert (412, "edit_conflict") == (stale.status_code, code(stale))
+    assert "unknown_course" == code(reader.ask("GET", path))
+    assert "unknown_course" == code(reader.ask("POST", f"{path}/enrol"))
+    assert "unknown_course" == code(reader.ask("PUT", path, json=change, headers={"If-Match": '"r2"'}))
+
+
+@pytest.mark.service
+def test_the_list_goes_page_by_page_and_mine_has_what_i_am_enrolled_in(api: ApiProcess) -> None:
+    author, reader = signed_up(api), signed_up(api)
+    ids = [create(author, title=f"zz {n} {uuid.uuid4().hex[:6]}")["course_id"] for n in range(3)]
+    found, cursor = [], ""
+    while True:
+        page = httpx.get(f"{api.url}/v1/courses", params={"limit": 2, "cursor": cursor}).json()
+        found += [one["course_id"] for one in page["courses"]]
+        cursor = page["next"] or ""
+        if not cursor:
+            break
+    assert "starter-a1" == found[0]
+    assert len(found) == len(set(found))
+    assert ids == [one for one in found if one in ids]
+    assert "starter-a1" not in {
+        one["course_id"] for one in httpx.get(f"{api.url}/v1/courses?level=B1").json()["courses"]
+    }
+    reader.ask("POST", f"/v1/courses/{ids[1]}/enrol").raise_for_status()
+    mine = reader.ask("GET", "/v1/courses?mine=true").json()["courses"]
+    assert [(ids[1], True)] == [(one["course_id"], one["enrolled"]) for one in mine]
+    assert "unauthenticated" == code(httpx.get(f"{api.url}/v1/courses?mine=true"))
+    assert "invalid_field" == code(httpx.get(f"{api.url}/v1/courses?cursor=x"))
+
+
+@pytest.mark.service
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"quizzes": ["no-such-quiz"]}, "unknown_quiz"),
+        ({"quizzes": ["starter-a1", "starter-a1"]}, "invalid_field"),
+        ({"quizzes": []}, "invalid_field"),
+        ({"quizzes": ["a/b"]}, "invalid_field"),
+        ({"title": " "}, "invalid_field"),
+        ({"title": "a\0b"}, "invalid_field"),
+        ({"visibility": "mine"}, "invalid_field"),
+        ({"more": 1}, "unknown_field"),
+    ],
+)
+def test_what_is_wrong_is_refused_whole(api: ApiProcess, wrong: dict[str, Any], told: str) -> None:
+    author = signed_up(api)
+    reply = author.ask("POST", "/v1/courses", json=wanted(**wrong))
+    assert (422, told) == (reply.status_code, code(reply))
+    assert [] == author.ask("GET", "/v1/courses?mine=true").json()["courses"]
+
+
+@pytest.mark.service
+def test_others_courses_have_no_private_quiz(api: ApiProcess) -> None:
+    author = signed_up(api)
+    quiz = author.ask("POST", "/v1/quizzes", json={"title": "Mine"}).json()["quiz_id"]
+    assert "unknown_quiz" == code(author.ask("POST", "/v1/courses", json=wanted(quizzes=[quiz])))
+
+
+@pytest.mark.service
+def test_enrolling_twice_is_one_event_and_leaving_another(api: ApiProcess) -> None:
+    author, learner = signed_up(api), signed_up(api)
+    course_id = create(author)["course_id"]
+    path = f"/v1/courses/{course_id}"
+    said = [
+        learner.ask("POST", f"{path}/{what}").json() for what in ("enrol", "enrol", "leave", "leave", "enrol")
+    ]
+    assert [(True, True), (True, False), (False, True), (False, False), (True, True)] == [
+        (one["enrolled"], one["new"]) for one in said
+    ]
+    assert learner.ask("GET", path).json()["enrolled"]
+    assert [ENROLLED, LEFT, ENROLLED] == [one.kind for one in recorded(api, course_id)]
+    author.ask("POST", f"{path}/archive").raise_for_status()
+    # Who is enrolled keeps it; nobody new finds it.
+    assert learner.ask("GET", path).json()["archived"]
+    assert "unknown_course" == code(signed_up(api).ask("POST", f"{path}/enrol"))
+    assert learner.ask("POST", f"{path}/leave").json()["new"]
+    author.ask("POST", f"{path}/restore").raise_for_status()
+    assert signed_up(api).ask("POST", f"{path}/enrol").json()["new"]
+
+
+@pytest.mark.service
+def test_many_at_once_get_dense_ids_and_one_event_each(api: ApiProcess) -> None:
+    author = signed_up(api)
+    course_id = create(author)["course_id"]
+    learners = [signed_up(api) for _ in range(6)]
+    with ThreadPoolExecutor(12) as pool:
+        replies = list(pool.map(lambda who: who.ask("POST", f"/v1/courses/{course_id}/enrol"), learners * 4))
+    assert {200} == {reply.status_code for reply in replies}
+    assert len(learners) == sum(reply.json()["new"] for reply in replies)
+    events = recorded(api, course_id)
+    assert [ENROLLED] * len(learners) == [one.kind for one in events]
+    assert len(learners) == len({one.user_id for one in events})
+
+
+@pytest.mark.service
+def test_a_crash_before_the_commit_leaves_neither_row_nor_event(api: ApiProcess) -> None:
+    author, learner = signed_up(api), signed_up(api)
+    course_id = create(author)["course_id"]
+    with psycopg.connect(api.settings["postgres_url"], autocommit=True) as sql:
+        # The event cannot be written: as if the process died between the two.
+        sql.execute(
+            "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'gone'; END $$"
+        )
+        sql.execute("CREATE TRIGGER die BEFORE INSERT ON enrolments EXECUTE FUNCTION die()")
+        try:
+            assert 500 <= learner.ask("POST", f"/v1/courses/{course_id}/enrol").status_code
+        finally:
+            sql.execute("DROP FUNCTION die CASCADE")
+    assert not learner.ask("GET", f"/v1/courses/{course_id}").json()["enrolled"]
+    assert [] == recorded(api, course_id)
+    assert learner.ask("POST", f"/v1/courses/{course_id}/enrol").json()["new"]
+    assert 1 == len(recorded(api, course_id))
+
+
+@pytest.mark.service
+def test_who_deletes_the_account_is_enrolled_nowhere(api: ApiProcess) -> None:
+    author, learner = signed_up(api), signed_up(api)
+    theirs, own = create(author)["course_id"], create(learner)["course_id"]
+    learner.ask("POST", f"/v1/courses/{theirs}/enrol").raise_for_status()
+    learner.ask("POST", "/v1/me/delete", json={"password": PASSWORD}).raise_for_status()
+    assert [ENROLLED, LEFT] == [one.kind for one in recorded(api, theirs)]
+    assert "unknown_course" == code(author.ask("GET", f"/v1/courses/{own}"))
+
+
+@pytest.mark.unit
+def test_days_without_a_row_keep_the_members_of_the_day_before() -> None:
+    first, last = date(2026, 3, 1), date(2026, 3, 4)
+    rows = [(date(2026, 2, 20), 5, 0, 5), (date(2026, 3, 2), 3, 1, 7)]
+    found = [tuple(one.values()) for one in day_by_day(rows, first, last)]
+    assert [
+        ("2026-03-01", 0, 0, 5),
+        ("2026-03-02", 3, 1, 7),
+        ("2026-03-03", 0, 0, 7),
+        ("2026-03-04", 0, 0, 7),
+    ] == found
+    assert [{"day": "2026-03-01", "enrolled": 0, "departed": 0, "members": 0}] == day_by_day([], first, first)
+
+
+@pytest.fixture(scope="module")
+def with_lake(
+    valkey_urls: list[str], new_postgres_url: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ApiProcess, SmallLake]]:
+    folder, url = tmp_path_factory.mktemp("courses"), new_postgres_url()
+    lake = SmallLake(url, folder / "lake")
+    process = ApiProcess(folder / "api", valkey_urls, url, lake.warehouse)
+    yield process, lake
+    process.stop()
+
+
+@pytest.mark.service
+def test_days_are_read_from_the_lake_by_whom_they_are_for(with_lake: tuple[ApiProcess, SmallLake]) -> None:
+    api, lake = with_lake
+    author, analyst, other = signed_up(api), made(api, "analyst"), signed_up(api)
+    course_id = create(author)["course_id"]
+    path = f"/v1/courses/{course_id}/days?from=2026-03-01&to=2026-03-02"
+    empty = author.ask("GET", path).json()
+    assert (None, [0, 0]) == (empty["counted_at"], [one["members"] for one in empty["days"]])
+    row = {"course_id": course_id, "day": date(2026, 3, 1), "enrolled": 9, "departed": 2, "members": 7}
+    lake.append("course_days", [row])
+    for who in (author, analyst):
+        found = who.ask("GET", path).json()
+        assert [("2026-03-01", 9, 2, 7), ("2026-03-02", 0, 0, 7)] == [
+            tuple(one.values()) for one in found["days"]
+        ]
+        assert abs(datetime.fromisoformat(found["counted_at"]) - datetime.now(UTC)).total_seconds() < 600
+    assert "forbidden" == code(other.ask("GET", path))
+    assert "invalid_field" == code(author.ask("GET", path.replace("2026-03-01", "2024-03-01")))
+    assert "wrong_start" == code(author.ask("GET", path.replace("2026-03-01", "1")))
+
+
+@pytest.mark.service
+def test_without_a_lake_the_profile_is_named(api: ApiProcess) -> None:
+    author = signed_up(api)
+    reply = author.ask("GET", f"/v1/courses/{create(author)['course_id']}/days")
+    assert (503, "system_missing") == (reply.status_code, code(reply))
+    assert "profile live" in reply.json()["detail"]
