@@ -144,7 +144,7 @@ TABLE_COMMENTS: dict[str, str] = {
     "answers": "one row per counted answer, as it was recorded; never rewritten",
     "barriers": "one row per (zone, day, shard) that has ended; answers of a higher seq are late for that day",
     "corrections": "one row per rule change, removal or deletion; answers stay as they are",
-    "course_days": "one row per (course, UTC day) on which somebody enrolled or left; counted by users",
+    "course_days": "one row per (course, UTC day) with enrolments; users who came and went, and members at its end",
     "dead_letters": "one row per record of answers.v1 that no schema fits; with the reason",
     "enrolments": "one row per enrolment in a course or its end; never rewritten",
     "user_numbers": "one row per user that has answered; its dense number and its id",

@@ -104,7 +104,8 @@ async def _load_when_possible(connections: Connections) -> None:
         try:
             await store.load_starter(connections)
             return
-        except (LakeboardError, psycopg.Error):
+        except (LakeboardError, psycopg.Error) as error:
+            LOG.info("starter_courses_later error=%s", str(error).partition("\n")[0])
             await asyncio.sleep(RETRY_S)
 
 

@@ -16,7 +16,7 @@ _STATEMENTS = (
     """CREATE TABLE courses (
         course_id text COLLATE "C" PRIMARY KEY, owner_id text COLLATE "C" NOT NULL, title text NOT NULL,
         description text NOT NULL DEFAULT '', level text COLLATE "C" NOT NULL DEFAULT '',
-        quizzes text[] COLLATE "C" NOT NULL, visibility text NOT NULL DEFAULT 'private'
+        quizzes text[] NOT NULL, visibility text NOT NULL DEFAULT 'private'
             CHECK (visibility IN ('private', 'unlisted', 'public')), revision bigint NOT NULL DEFAULT 1,
         sort_key text COLLATE "C" NOT NULL, archived_at timestamptz, created_at timestamptz NOT NULL DEFAULT now())""",
     "CREATE INDEX courses_library ON courses (sort_key, course_id) WHERE archived_at IS NULL",
@@ -27,7 +27,7 @@ _STATEMENTS = (
     "CREATE INDEX course_members_user ON course_members (user_id)",
     "CREATE TABLE enrolments (id bigint PRIMARY KEY, event bytea NOT NULL, created_at timestamptz NOT NULL DEFAULT now())",
     """CREATE TABLE enrolment_counter (
-        last bigint NOT NULL, last_us bigint NOT NULL, only boolean PRIMARY KEY DEFAULT true CHECK (only))""",
+        last bigint NOT NULL, last_us bigint NOT NULL, one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row))""",
     "INSERT INTO enrolment_counter (last, last_us) VALUES (0, 0)",
 )
 

@@ -16,7 +16,7 @@ from contracts.enrolments import ENROLLED, LEFT, Enrolment, decode
 from serving.courses.routes import day_by_day
 from tests.serving.access.people import PASSWORD, Person, made, signed_up
 from tests.serving.api_process import ApiProcess
-from tests.serving.live.test_play import code
+from tests.serving.relay_stack import wait_until
 from tests.small_lake import SmallLake
 
 STARTER = ["starter-a1", "starter-a1-gap-1"]
@@ -24,6 +24,10 @@ STARTER = ["starter-a1", "starter-a1-gap-1"]
 
 def wanted(**more: Any) -> dict[str, Any]:
     return {"title": f"Course {uuid.uuid4().hex[:8]}", "quizzes": STARTER, "visibility": "public", **more}
+
+
+def code(reply: httpx.Response) -> str:
+    return str(reply.json()["code"])
 
 
 def create(who: Person, **more: Any) -> dict[str, Any]:
@@ -76,6 +80,8 @@ def test_a_course_is_made_found_and_changed(api: ApiProcess) -> None:
 @pytest.mark.service
 def test_the_list_goes_page_by_page_and_mine_has_what_i_am_enrolled_in(api: ApiProcess) -> None:
     author, reader = signed_up(api), signed_up(api)
+    # A process is ready for play before it has loaded them.
+    wait_until(lambda: httpx.get(f"{api.url}/v1/courses?level=A1").json()["courses"])
     ids = [create(author, title=f"zz {n} {uuid.uuid4().hex[:6]}")["course_id"] for n in range(3)]
     found, cursor = [], ""
     while True:
