@@ -1,14 +1,16 @@
-"""Profiles and log-ins beside play: how fast a profile is read, and what hashing passwords costs those who play.
+"""Profiles, quizzes and log-ins beside play: how fast a profile or a quiz is read, and what hashing passwords costs those
+who play.
 
     ./lakeboard bench people [--seconds 20 --players 100 --rate 100 --reads 1000 --log-ins 50]
 
 Starts a stack of its own and plays hosted sessions over sockets in each phase, on a schedule that does not wait: alone, beside
 reads of profiles over HTTP, beside as many reads of the same rows from Postgres (what is compared: no cache, no HTTP, the
-pool that the api has), and beside log-ins. At the end, in this process, what an event loop feels of as many hashes on the
-api's threads, and on the loop itself.
+pool that the api has), beside the same two for the starter quizzes as others see them, and beside log-ins. At the end, in this
+process, what an event loop feels of as many hashes on the api's threads, and on the loop itself.
 
-Claims: a cached profile under 5 ms p99 at 1,000/s beside play; log-ins leave the p99 of answers where it was. Prints one JSON
-document; exit 1 if a profile's read or a log-in failed, or an answer was refused.
+Claims: a cached profile or quiz under 5 ms p99 at 1,000/s beside play; log-ins leave the p99 of answers where it was. Prints
+one JSON document, in it `ratio`: HTTP's p50 and p99 ÷ those of Postgres. Exit 1 if a read or a log-in failed, or an answer was
+refused.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from benchmarks.load.lean_http import LeanHttp
 from benchmarks.load.stack import Stack, add_quiz, even_quizzes, own_stack
 from serving.access.passwords import HASHER, Passwords
 from serving.connections import POSTGRES_CONNECTIONS
+from serving.quizzes.shown import COLUMNS
+from serving.quizzes.starter import starter_quizzes
 
 PASSWORD = "rope tin lake 7"
 USERS = 2_000
@@ -106,23 +110,18 @@ def add_people(stack: Stack) -> None:
         )
 
 
-async def measure(stack: Stack, args: argparse.Namespace) -> dict[str, Any]:
-    """Every figure of one run."""
-    doors = [LeanHttp(port, 64) for port in stack.settings.api_ports]
+async def reads(
+    stack: Stack, args: argparse.Namespace, doors: list[LeanHttp], paths: list[str], query: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Play beside reads of some paths over HTTP, from a cache that is filled, and beside reads of their rows from Postgres."""
 
-    async def profile() -> bool:
-        status, _ = await random.choice(doors).request("GET", f"/v1/users/b{random.randint(1, USERS)}")
+    async def over_http() -> bool:
+        status, _ = await random.choice(doors).request("GET", random.choice(paths))
         return status == 200
 
-    async def log_in() -> bool:
-        body = json.dumps({"login_name": f"b{random.randint(1, USERS)}", "password": PASSWORD}).encode()
-        status, _ = await random.choice(doors).request("POST", "/v1/auth/log-in", body)
-        return status == 200
-
-    found: dict[str, Any] = {"play": await beside_play(stack, args, None)}
-    for number in range(1, USERS + 1):  # the cache as it is while people play: filled
-        await doors[number % len(doors)].request("GET", f"/v1/users/b{number}")
-    found["profiles"] = await beside_play(stack, args, paced(args.reads, args.seconds, profile))
+    for number, path in enumerate(paths):  # the cache as it is while people play
+        await doors[number % len(doors)].request("GET", path)
+    cached = await beside_play(stack, args, paced(args.reads, args.seconds, over_http))
     async with AsyncConnectionPool(
         stack.settings.postgres_url,
         max_size=POSTGRES_CONNECTIONS * len(doors),
@@ -131,13 +130,33 @@ async def measure(stack: Stack, args: argparse.Namespace) -> dict[str, Any]:
     ) as pool:
 
         async def row() -> bool:
+            ident = random.choice(paths).rpartition("/")[2]
             async with pool.connection(timeout=30) as sql:
-                query = "select name, avatar, anonymous from users where user_id = %s"
-                return (
-                    await (await sql.execute(query, [f"b{random.randint(1, USERS)}"])).fetchone() is not None
-                )
+                return await (await sql.execute(query, [ident])).fetchone() is not None
 
-        found["postgres"] = await beside_play(stack, args, paced(args.reads, args.seconds, row))
+        rows = await beside_play(stack, args, paced(args.reads, args.seconds, row))
+    cached["ratio"] = {
+        name: round(cached["work"][name] / rows["work"][name], 2) for name in ("p50_ms", "p99_ms")
+    }
+    return cached, rows
+
+
+async def measure(stack: Stack, args: argparse.Namespace) -> dict[str, Any]:
+    """Every figure of one run."""
+    doors = [LeanHttp(port, 64) for port in stack.settings.api_ports]
+
+    async def log_in() -> bool:
+        body = json.dumps({"login_name": f"b{random.randint(1, USERS)}", "password": PASSWORD}).encode()
+        status, _ = await random.choice(doors).request("POST", "/v1/auth/log-in", body)
+        return status == 200
+
+    found: dict[str, Any] = {"play": await beside_play(stack, args, None)}
+    users = [f"/v1/users/b{number}" for number in range(1, USERS + 1)]
+    query = "select name, avatar, anonymous from users where user_id = %s"
+    found["profiles"], found["postgres"] = await reads(stack, args, doors, users, query)
+    quizzes = [f"/v1/quizzes/{quiz.quiz_id}" for quiz in starter_quizzes()]
+    query = f"select owner_id, published_at, {COLUMNS} from quizzes where quiz_id = %s"
+    found["quizzes"], found["quizzes_postgres"] = await reads(stack, args, doors, quizzes, query)
     found["log_ins"] = await beside_play(stack, args, paced(args.log_ins, args.seconds, log_in))
     for door in doors:
         door.close()
@@ -197,7 +216,7 @@ def main() -> int:
     arguments.add_argument(
         "--rate", type=float, default=100.0, help="answers a second of all players together"
     )
-    arguments.add_argument("--reads", type=float, default=1_000.0, help="profiles a second")
+    arguments.add_argument("--reads", type=float, default=1_000.0, help="profiles or quizzes a second")
     arguments.add_argument("--log-ins", type=float, default=50.0, help="log-ins a second")
     arguments.add_argument("--json", action="store_true", help="the output is always one JSON document")
     args = arguments.parse_args()

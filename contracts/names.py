@@ -220,6 +220,11 @@ def user_profile(user_id: str) -> str:
     return f"user:{user_id}:profile"
 
 
+def shown_quiz(quiz_id: str) -> str:
+    """What others see of a published quiz, `changes|JSON`, on the quiz' shard; `changes|` while they are being written."""
+    return f"quiz:{quiz_id}:shown"
+
+
 def lease(name: str) -> str:
     return f"lease:{name}"
 

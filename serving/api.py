@@ -32,6 +32,7 @@ from serving.ending import end_tasks
 from serving.leaderboards.lean import LeanBoards
 from serving.live.wire import LiveProtocol
 from serving.metrics import RequestMetrics
+from serving.quizzes.lean import LeanQuizzes
 from serving.users.lean import LeanProfiles
 
 LOG = logging.getLogger(__name__)
@@ -133,6 +134,7 @@ def create_app(environment: Mapping[str, str], name: str = "api") -> FastAPI:
     app.add_middleware(problems.BodyLimit)
     app.add_middleware(LeanBoards)
     app.add_middleware(LeanProfiles)
+    app.add_middleware(LeanQuizzes)
     app.add_middleware(AddressGate)
     if settings.cors_origins:
         # Without credentials: another site's page may bring a token of its own, never our cookie.

@@ -14,7 +14,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from redis.asyncio import Redis
 
-from contracts.errors import LakeboardError, SystemMissing
+from contracts.errors import SystemMissing
 from contracts.identity import HashRing
 from contracts.settings import Settings
 from serving.boards.acknowledged import ScriptRunner
@@ -22,7 +22,8 @@ from serving.boards.boards import Boards
 from serving.boards.clients import client_of, close_client
 from serving.boards.shards import Shards
 from serving.breaker import Breaker
-from serving.users.profiles import Kept, Profiles
+from serving.quizzes.shown import Quizzes
+from serving.users.profiles import Profiles
 
 # Enough for the slow paths of one process; play itself does not use Postgres.
 POSTGRES_CONNECTIONS = 8
@@ -54,13 +55,15 @@ class Connections:
     rules: dict[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
     postgres_breaker: Breaker = field(default_factory=Breaker)
     profiles: Profiles = field(init=False)
+    quizzes: Quizzes = field(init=False)
 
     def __post_init__(self) -> None:
         scripts = [
             ScriptRunner(client, address)
             for client, address in zip(self.texts, self.settings.shards, strict=True)
         ]
-        self.profiles = Profiles(scripts, self.read_profiles, self.settings.media_base_url)
+        self.profiles = Profiles(scripts, self.sql, self.settings.media_base_url)
+        self.quizzes = Quizzes(scripts, self.sql, self.ring.shard_of)
 
     @staticmethod
     def of(settings: Settings) -> Connections:
@@ -106,18 +109,6 @@ class Connections:
         except (psycopg.OperationalError, PoolTimeout) as error:
             self.postgres_breaker.failed()
             raise missing from error
-
-    async def read_profiles(self, ids: list[str]) -> dict[str, Kept] | None:
-        """id → profile of the users that there are, as it is now; None while Postgres does not say."""
-        try:
-            async with self.sql() as sql:
-                found = await sql.execute(
-                    "select user_id, version, name, coalesce(avatar, ''), anonymous from users where user_id = any(%s)",
-                    [ids],
-                )
-                return {row[0]: Kept(*row[1:]) for row in await found.fetchall()}
-        except (LakeboardError, psycopg.Error):
-            return None
 
     def secret(self, name: str) -> str:
         """The secret in the file `name`. Raises SystemMissing naming the file."""

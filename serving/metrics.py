@@ -16,7 +16,7 @@ LATENCY = Histogram(
     ["route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
-LEAN_READS = Counter("lakeboard_lean_reads_total", "Board reads answered before the framework")
+LEAN_READS = Counter("lakeboard_lean_reads_total", "Reads answered before the framework")
 ANSWERS = Counter("lakeboard_answers_total", "Answers by outcome", ["outcome"])
 ACK = Histogram(
     "lakeboard_ack_seconds",

@@ -64,11 +64,16 @@ def of_validation(errors: Sequence[Any]) -> BadInput:
     return BadInput(code, f"{where}: {first['msg']}"[:300], status=400 if code == "malformed_body" else 422)
 
 
+def of_error(path: str, error: LakeboardError) -> JSONResponse:
+    """The reply of a request that ended with one of ours."""
+    if error.http_status >= 500:
+        LOG.warning("request_failed path=%s code=%s detail=%s", path, error.code, error.detail)
+    return reply(error, path, headers_of(error))
+
+
 async def _lakeboard(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, LakeboardError)
-    if error.http_status >= 500:
-        LOG.warning("request_failed path=%s code=%s detail=%s", request.url.path, error.code, error.detail)
-    return reply(error, request.url.path, headers_of(error))
+    return of_error(request.url.path, error)
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

@@ -13,9 +13,9 @@ from typing import Any
 
 from contracts.errors import BadInput
 from contracts.identity import valid_id
-from contracts.periods import iso_ms
 from serving.connections import Connections
 from serving.quizzes.draft import PRIVATE, PUBLIC, questions_of
+from serving.quizzes.shown import COLUMNS, SHOWN, body_of
 from serving.quizzes.starter import starter_quizzes
 from serving.quizzes.store import digest_of, put_version, unknown_quiz
 from serving.sessions.session import Question
@@ -23,11 +23,6 @@ from serving.sessions.session import Question
 MOST_ROWS = 500
 # Words of a search that are looked at; a longer one is a text.
 _SEARCH_WORDS = 8
-_SHOWN = (
-    "quiz_id", "title", "description", "level", "zone", "origin", "types", "questions", "version", "visibility",
-    "archived",
-)  # fmt: skip
-_COLUMNS = "quiz_id, title, description, level, zone, origin, types, question_count, version, visibility, archived_at is not null"
 # An author has so few that no index is needed; an instant as text would be anybody's to forge.
 _CHANGED = "(extract(epoch from updated_at) * 1000000)::bigint"
 # CRC-32 of "lakeboard.quizzes.starter": api processes start together.
@@ -102,27 +97,25 @@ async def page(connections: Connections, asked: Asked) -> tuple[list[dict[str, A
         values += [int(after) if asked.mine else after, quiz_id]
     async with connections.sql() as sql:
         found = await sql.execute(
-            f"select {_COLUMNS}, {key} from quizzes where {' and '.join(where)} order by {order} limit %s",
+            f"select {COLUMNS}, {key} from quizzes where {' and '.join(where)} order by {order} limit %s",
             [*values, asked.limit + 1],
         )
         rows = await found.fetchall()
-    shown = [dict(zip(_SHOWN, row[:-1], strict=True)) for row in rows[: asked.limit]]
+    shown = [dict(zip(SHOWN, row[:-1], strict=True)) for row in rows[: asked.limit]]
     last = rows[asked.limit - 1] if len(rows) > asked.limit else None
     return shown, encode_cursor(last[-1], last[0]) if last else None
 
 
-async def show(connections: Connections, quiz_id: str, viewer: str) -> dict[str, Any]:
-    """One quiz as `page` shows it, and when it was published. Raises BadInput(unknown_quiz, 404)."""
-    row = await _row(connections, quiz_id, f"{_COLUMNS}, published_at, owner_id")
-    shown = dict(zip((*_SHOWN, "published_at", "owner_id"), row, strict=True))
-    owner = shown.pop("owner_id")
-    check_seen(quiz_id, owner, shown["visibility"], shown["version"], viewer)
-    at = shown["published_at"]
-    return {
-        **shown,
-        "published_at": at and iso_ms(int(at.timestamp() * 1e6)),
-        "own": bool(viewer) and owner == viewer,
-    }
+async def show(connections: Connections, quiz_id: str, viewer: str) -> bytes:
+    """One quiz as `page` shows it, when it was published and whether it is the caller's own, as JSON; from the cache.
+
+    Raises BadInput(unknown_quiz, 404), and SystemMissing while neither the cache nor Postgres can say.
+    """
+    quiz = await connections.quizzes.one(quiz_id) if valid_id(quiz_id) else None
+    if quiz is None:
+        raise unknown_quiz(quiz_id)
+    check_seen(quiz_id, quiz.owner_id, quiz.visibility, quiz.published, viewer)
+    return body_of(quiz, own=bool(viewer) and quiz.owner_id == viewer)
 
 
 def check_seen(quiz_id: str, owner_id: str, visibility: str, version: int | None, viewer: str) -> None:
@@ -183,20 +176,28 @@ async def load_starter(connections: Connections) -> int:
 
     A quiz whose words have changed gets its next version; what was played before keeps its own.
     """
-    new = 0
-    async with connections.sql() as sql, sql.transaction():
+    async with connections.sql() as sql, connections.quizzes.writing(sql) as begin:
         await sql.execute("select pg_advisory_xact_lock(%s)", [_STARTER_LOCK])
         found = await sql.execute(
             "select quiz_id, digest from quizzes join quiz_versions using (quiz_id, version) where origin = 'starter'"
         )
         known = dict(await found.fetchall())
-        for place, quiz in enumerate(starter_quizzes()):
-            if known.get(quiz.quiz_id) == digest_of(quiz.draft):
-                continue
+        changed = {
+            place: quiz
+            for place, quiz in enumerate(starter_quizzes())
+            if known.get(quiz.quiz_id) != digest_of(quiz.draft)
+        }
+        if not changed:
+            return 0
+        for quiz in changed.values():
             await sql.execute(
                 "insert into quizzes (quiz_id, title, zone, origin, visibility) values (%s, '', 'UTC', 'starter', %s)"
                 " on conflict (quiz_id) do nothing",
                 [quiz.quiz_id, PUBLIC],
             )
-            new += await put_version(sql, quiz.quiz_id, quiz.draft, "", f"0 {place:04}")
-    return new
+        await begin(*(quiz.quiz_id for quiz in changed.values()))
+        new = [
+            await put_version(sql, quiz.quiz_id, quiz.draft, "", f"0 {place:04}")
+            for place, quiz in changed.items()
+        ]
+    return sum(new)

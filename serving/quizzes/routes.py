@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
 import psycopg
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from contracts.errors import LakeboardError
@@ -17,6 +17,7 @@ from serving.access.tokens import unauthenticated
 from serving.connections import Connections
 from serving.documented import documented
 from serving.ending import end_tasks
+from serving.lean import CACHE_CONTROL
 from serving.migrations.upgrade import upgrade
 from serving.quizzes import library
 from serving.quizzes.viewers import viewer_of
@@ -114,6 +115,10 @@ async def quizzes(
         s503="system_missing",
     ),
 )
-async def quiz(quiz_id: str, request: Request) -> dict[str, Any]:
-    """A private quiz and an unpublished one are their owner's alone to see: `unknown_quiz` for everybody else."""
-    return await library.show(request.app.state.connections, quiz_id, await viewer_of(request))
+async def quiz(quiz_id: str, request: Request) -> Response:
+    """As it is now: a change shows at once.
+
+    A private quiz and an unpublished one are their owner's alone to see: `unknown_quiz` for everybody else.
+    """
+    body = await library.show(request.app.state.connections, quiz_id, await viewer_of(request))
+    return Response(body, media_type="application/json", headers={"Cache-Control": CACHE_CONTROL})

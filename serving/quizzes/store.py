@@ -1,7 +1,9 @@
 """Authors' quizzes in Postgres: drafts that are saved against a revision, and versions that are published from them.
 
 Every change is one statement or one transaction that compares the revision: of two editors the second is told
-(`edit_conflict`), and what the first one saved stays. Who may do what is asked here, with the row in hand.
+(`edit_conflict`), and what the first one saved stays. Who may do what is asked here, with the row in hand. What changes a
+published quiz for others goes through `connections.quizzes.writing`, so that no cache shows what was (serving/cached.py);
+it needs the quiz' shard.
 """
 
 from __future__ import annotations
@@ -128,7 +130,8 @@ async def save(
     async with connections.sql() as sql, sql.transaction():
         quiz = await _own(sql, quiz_id, owner_id, "for update")
         _check(quiz, revision)
-        # The row is locked: nobody has changed it since it was compared.
+        # The row is locked: nobody has changed it since it was compared. Others see no change: what is published keeps its
+        # title, and what is not is in no cache.
         await sql.execute(
             "update quizzes set draft = %s, revision = revision + 1, updated_at = now(),"
             " title = case when version is null then %s else title end where quiz_id = %s",
@@ -143,7 +146,7 @@ async def publish(connections: Connections, quiz_id: str, owner_id: str, revisio
     A draft that is what is played already makes none, so a request that is sent again makes one version. Sessions that
     run have a copy of theirs. Raises as `save`, and BadInput(quiz_incomplete).
     """
-    async with connections.sql() as sql, sql.transaction():
+    async with connections.sql() as sql, connections.quizzes.writing(sql) as begin:
         quiz = await _own(sql, quiz_id, owner_id, "for update")
         _check(quiz, revision)
         wrong = problems(quiz.draft)
@@ -152,6 +155,7 @@ async def publish(connections: Connections, quiz_id: str, owner_id: str, revisio
             place = f"question {first.question}: " if first.question else ""
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             raise BadInput("quiz_incomplete", f"{place}{first.detail}{more}", next_step="mend the draft")
+        await begin(quiz_id)
         new = await put_version(sql, quiz_id, quiz.draft, owner_id, f"1 {quiz.draft.title.casefold()}")
         return await _own(sql, quiz_id, owner_id), new
 
@@ -159,7 +163,7 @@ async def publish(connections: Connections, quiz_id: str, owner_id: str, revisio
 async def put_version(
     sql: psycopg.AsyncConnection, quiz_id: str, draft: QuizDraft, published_by: str, sort_key: str
 ) -> bool:
-    """Publishes a complete draft of a quiz whose row the caller has locked; False if its last version says the same."""
+    """Publishes a complete draft of a quiz that the caller has begun to write; False if its last version says the same."""
     digest = digest_of(draft)
     found = await sql.execute(
         "select version, digest from quiz_versions where quiz_id = %s order by version desc limit 1",
@@ -185,23 +189,28 @@ async def put_version(
 
 async def set_visibility(connections: Connections, quiz_id: str, owner_id: str, visibility: str) -> Owned:
     """Who may find and play it: nobody else, who knows its id, or everybody."""
-    async with connections.sql() as sql, sql.transaction():
+    async with connections.sql() as sql, connections.quizzes.writing(sql) as begin:
         await _own(sql, quiz_id, owner_id, "for update")
+        await begin(quiz_id)
         await sql.execute("update quizzes set visibility = %s where quiz_id = %s", [visibility, quiz_id])
         return await _own(sql, quiz_id, owner_id)
 
 
 async def archive(connections: Connections, quiz_id: str, owner_id: str, back: bool = False) -> Owned:
     """Takes a quiz out of the library and off play, or puts it back; sessions that run go on."""
-    async with connections.sql() as sql, sql.transaction():
+    async with connections.sql() as sql, connections.quizzes.writing(sql) as begin:
         await _own(sql, quiz_id, owner_id, "for update")
+        await begin(quiz_id)
         at = "null" if back else "coalesce(archived_at, now())"
         await sql.execute(f"update quizzes set archived_at = {at} where quiz_id = %s", [quiz_id])
         return await _own(sql, quiz_id, owner_id)
 
 
 async def delete(connections: Connections, quiz_id: str, owner_id: str) -> None:
-    """Deletes a quiz that was never published. Raises BadInput(quiz_published, 409): answers may refer to it."""
+    """Deletes a quiz that was never published, so that no cache has it.
+
+    Raises BadInput(quiz_published, 409): answers may refer to it.
+    """
     async with connections.sql() as sql, sql.transaction():
         quiz = await _own(sql, quiz_id, owner_id, "for update")
         if quiz.version is not None:

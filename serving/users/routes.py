@@ -20,11 +20,12 @@ from serving.access.roles import require_account, require_person
 from serving.access.tokens import ROLES, Identity
 from serving.documented import Responses, documented
 from serving.ending import end_tasks
+from serving.lean import CACHE_CONTROL
 from serving.media import FOR_EVER, KEY, TYPES, Media
 from serving.users import export
 from serving.users.display_names import NAME_LENGTH, clean_name
 from serving.users.erasing import PICTURE, Erasing, note
-from serving.users.lean import CACHE_CONTROL, body_of
+from serving.users.lean import body_of
 from serving.users.pictures import UPLOAD_LIMIT_BYTES, Pictures
 
 router = APIRouter(tags=["users"])
@@ -98,7 +99,7 @@ async def show(user_id: str, request: Request) -> Response:
     return Response(
         body_of(user_id, profiles.public(kept)),
         media_type="application/json",
-        headers={"Cache-Control": CACHE_CONTROL.decode()},
+        headers={"Cache-Control": CACHE_CONTROL},
     )
 
 

@@ -25,7 +25,7 @@ QUERIES = (
 )
 
 
-def _lean_reads(api: ApiProcess) -> float:
+def lean_reads(api: ApiProcess) -> float:
     lines = httpx.get(f"{api.url}/metrics").text.splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("lakeboard_lean_reads_total "))
 
@@ -53,15 +53,15 @@ def test_both_ways_say_the_same(api: ApiProcess, scope: str, period: str) -> Non
     httpx.get(url).raise_for_status()  # the route learns the zone and the rules
     for query in QUERIES:
         query = query.format(user=user)
-        before = _lean_reads(api)
+        before = lean_reads(api)
         lean = httpx.get(f"{url}?{query}")
-        if before == _lean_reads(
+        if before == lean_reads(
             api
         ):  # the rules that it knew are 10 s old: that request has learned them anew
             lean = httpx.get(f"{url}?{query}")
-        assert before + 1 == _lean_reads(api), query
+        assert before + 1 == lean_reads(api), query
         routed = httpx.get(f"{url}?{query}&explain=false")
-        assert before + 1 == _lean_reads(api), query
+        assert before + 1 == lean_reads(api), query
         assert _told(routed) == _told(lean), query
         assert lean.content == json.dumps(lean.json(), ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -70,7 +70,7 @@ def test_both_ways_say_the_same(api: ApiProcess, scope: str, period: str) -> Non
 def test_what_is_not_plain_or_wrong_is_the_routes(api: ApiProcess) -> None:
     url = f"{api.url}/v1/leaderboards/quiz:starter-a1"
     httpx.get(f"{url}/daily/current").raise_for_status()
-    before = _lean_reads(api)
+    before = lean_reads(api)
     for path, status in (
         ("/daily/current?k=1001", 422),
         ("/daily/current?k=x", 422),
@@ -86,7 +86,7 @@ def test_what_is_not_plain_or_wrong_is_the_routes(api: ApiProcess) -> None:
         assert status == reply.status_code, path
         assert status == 200 or reply.json()["code"], path
     first = httpx.get(f"{url}/daily/current?k=1", headers={"If-None-Match": "*"})
-    assert (304, before) == (first.status_code, _lean_reads(api))
+    assert (304, before) == (first.status_code, lean_reads(api))
 
 
 @pytest.mark.unit
