@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg.errors
 import redis.exceptions
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -108,6 +109,13 @@ async def _refusal(request: Request, error: Exception) -> JSONResponse:
     return await _lakeboard(request, refusal)
 
 
+async def _no_tables(request: Request, error: Exception) -> JSONResponse:
+    """A stack in its first seconds, or one that is newer than its database: the migrations are at it, or have failed."""
+    LOG.warning("tables_missing path=%s error=%s", request.url.path, str(error).partition("\n")[0])
+    missing = SystemMissing("system_missing", "Postgres has not all tables yet", next_step="try again")
+    return reply(missing, request.url.path)
+
+
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     LOG.error("request_crashed path=%s", request.url.path, exc_info=error)
     return reply(LakeboardError("internal", "the request failed; the log has the cause"), request.url.path)
@@ -121,6 +129,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(redis.exceptions.ConnectionError, _valkey)
     app.add_exception_handler(redis.exceptions.TimeoutError, _valkey)
     app.add_exception_handler(redis.exceptions.ResponseError, _refusal)
+    app.add_exception_handler(psycopg.errors.UndefinedTable, _no_tables)
+    app.add_exception_handler(psycopg.errors.UndefinedColumn, _no_tables)
     app.add_exception_handler(Exception, _unexpected)
 
 

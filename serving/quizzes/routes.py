@@ -43,7 +43,8 @@ async def _load_when_possible(connections: Connections) -> None:
         try:
             await asyncio.to_thread(upgrade, connections.settings.postgres_url)
             new = await library.load_starter(connections)
-        except (LakeboardError, psycopg.Error, SQLAlchemyError):
+        except (LakeboardError, psycopg.Error, SQLAlchemyError) as error:
+            LOG.info("starter_quizzes_later error=%s", str(error).partition("\n")[0])
             await asyncio.sleep(RETRY_S)
             continue
         LOG.info("starter_quizzes_loaded new=%d", new)

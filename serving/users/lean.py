@@ -24,5 +24,5 @@ class LeanProfiles(LeanReads):
     ROUTE = SimpleNamespace(path="/v1/users/{user_id}")
 
     async def body_of(self, connections: Any, ident: str, scope: Scope) -> bytes | None:
-        kept = (await connections.profiles.of([ident])).get(ident)
+        kept = await connections.profiles.one(ident)
         return None if kept is None else body_of(ident, connections.profiles.public(kept))

@@ -87,13 +87,13 @@ def _documented(example: dict[str, Any], **codes: str) -> Responses:
 @router.get(
     "/v1/users/{user_id}",
     summary="What anybody sees of a user",
-    responses=documented(_PUBLIC, s404="unknown_user", s422="invalid_id"),
+    responses=documented(_PUBLIC, s404="unknown_user", s422="invalid_id", s503="system_missing"),
 )
 async def show(user_id: str, request: Request) -> Response:
     """Name and picture, or "Anonymous"; null where there is none. As it is now: a change shows at once."""
     checked_id(user_id, "user_id")
     profiles = request.app.state.connections.profiles
-    kept = (await profiles.of([user_id])).get(user_id)
+    kept = await profiles.one(user_id)
     if kept is None:
         raise BadInput("unknown_user", f"there is no user {user_id!r}", status=404)
     return Response(

@@ -249,3 +249,15 @@ def test_without_a_lake_the_profile_is_named(api: ApiProcess) -> None:
     reply = author.ask("GET", f"/v1/courses/{create(author)['course_id']}/days")
     assert (503, "system_missing") == (reply.status_code, code(reply))
     assert "profile live" in reply.json()["detail"]
+
+
+@pytest.mark.service
+def test_a_table_that_is_not_there_yet_is_a_system_that_is_missing(api: ApiProcess) -> None:
+    with psycopg.connect(api.settings["postgres_url"], autocommit=True) as sql:
+        sql.execute("ALTER TABLE courses RENAME TO not_yet")
+        try:
+            reply = httpx.get(f"{api.url}/v1/courses")
+        finally:
+            sql.execute("ALTER TABLE not_yet RENAME TO courses")
+    assert (503, "system_missing") == (reply.status_code, code(reply))
+    assert 200 == httpx.get(f"{api.url}/v1/courses").status_code
