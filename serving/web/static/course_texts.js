@@ -27,6 +27,7 @@ export const courseTexts = (plural, number) => ({
   archive: "Archive",
   restore: "Put back",
   figures: "Enrolments",
+  eachDay: "Day by day",
   figuresOf: (day) => `Counted up to ${day}, by UTC days.`,
   figuresNever: "Not counted yet: the figures of a day come after its end.",
   figuresAway: "The figures cannot be read now.",

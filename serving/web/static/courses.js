@@ -119,7 +119,7 @@ function step(quiz, place) {
 }
 
 async function showFigures(path, place, state) {
-  const shown = lineChart({ id: "enrolments", title: C.figures, shown: C.shown, when: (seconds) => dayOf(seconds * 1000) });
+  const shown = lineChart({ id: "enrolments", title: C.eachDay, shown: C.shown, when: (seconds) => dayOf(seconds * 1000) });
   state.leave = shown.leave;
   try {
     const { days, counted_at: countedAt } = await asMe(`${path}/days`);
