@@ -11,10 +11,8 @@ from lake.iceberg import answering, probe
 from lake.views import Lake
 
 
-def read_course_days(
-    lake: Lake, course_id: str, first: date, last: date
-) -> tuple[list[tuple[date, int, int, int]], int | None]:
-    """((day, enrolled, departed, members), earliest first; when it was counted, UTC µs, None while it never was).
+def read_course_days(lake: Lake, course_id: str, first: date, last: date) -> list[tuple[date, int, int, int]]:
+    """(day, enrolled, departed, members), earliest first.
 
     Days on which nobody enrolled or left have no row; the newest row before `first` is there too, for its members.
     Raises SystemMissing if the catalog or HDFS does not answer.
@@ -22,17 +20,16 @@ def read_course_days(
     probe(str(lake.catalog.properties["warehouse"]))
     try:
         with answering(), lake.cursor() as connection:
-            paths, scan = lake.listed("course_days", None, None)
+            paths, _ = lake.listed("course_days", None, None)
             if not paths:
-                return [], None
-            rows = connection.execute(
+                return []
+            return connection.execute(
                 "SELECT day, enrolled, departed, members FROM read_parquet($paths) WHERE course_id = $course"
                 " AND day <= $last QUALIFY day >= $first OR row_number() OVER (PARTITION BY day >= $first ORDER BY day DESC) = 1"
                 " ORDER BY day",
                 {"paths": paths, "course": course_id, "first": first, "last": last},
             ).fetchall()
-            return rows, scan.committed_at_us
     except (NoSuchTableError, BadInput) as error:
         if isinstance(error, BadInput) and error.code != "not_found":
             raise
-        return [], None  # a lake into which nothing has been taken yet
+        return []  # a lake into which nothing has been taken yet

@@ -111,7 +111,7 @@ async def _refusal(request: Request, error: Exception) -> JSONResponse:
 
 async def _no_tables(request: Request, error: Exception) -> JSONResponse:
     """A stack in its first seconds, or one that is newer than its database: the migrations are at it, or have failed."""
-    LOG.warning("tables_missing path=%s error=%s", request.url.path, str(error).partition("\n")[0])
+    LOG.error("tables_missing path=%s", request.url.path, exc_info=error)
     missing = SystemMissing("system_missing", "Postgres has not all tables yet", next_step="try again")
     return reply(missing, request.url.path)
 

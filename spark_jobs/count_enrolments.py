@@ -2,8 +2,9 @@
 
     python -m spark_jobs.count_enrolments --postgres-url … (all arguments)
 
-Days that have ended are counted; all of them each time, and rows that differ are written in one commit: a run that is cut,
-or comes twice, changes nothing. Prints one JSON document: enrolments (new in the lake), rows (written), through, seconds.
+Days that have ended are counted; all of them each time, and rows that differ are written in one commit, then Postgres is
+told up to which day: a run that is cut, or comes twice, changes nothing. Prints one JSON document: enrolments (new in the
+lake), rows (written), through, seconds.
 """
 
 from __future__ import annotations
@@ -76,9 +77,18 @@ def count_days(spark: SparkSession, through: date) -> int:
         counted.unpersist()
 
 
+def tell(connection: psycopg.Connection, through: date) -> None:
+    """Says up to which day enrolments are counted, also where nothing was new; it never goes back."""
+    connection.execute(
+        "INSERT INTO deployment (key, value) VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value "
+        "WHERE deployment.value < excluded.value",
+        (names.COURSES_COUNTED, str(through)),
+    )
+
+
 def last_ended_day(connection: psycopg.Connection) -> date:
-    """Yesterday in UTC, by the clock that stamps enrolments' machine."""
-    row = connection.execute("SELECT (now() AT TIME ZONE 'UTC')::date").fetchone()
+    """Yesterday in UTC by Postgres' clock, a grace after midnight: an enrolment is stamped before it is committed."""
+    row = connection.execute("SELECT ((now() - interval '60 seconds') AT TIME ZONE 'UTC')::date").fetchone()
     assert row is not None
     return row[0] - timedelta(days=1)
 
@@ -99,12 +109,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work(spark: SparkSession, postgres_url: str) -> tuple[int, dict[str, Any]]:
         with advisory_lock(postgres_url, SETTLE) as connection:
             create_tables(spark)
-            # Before the wait: what was enrolled on an ended day is in Postgres by now, and so in what is waited for.
+            # Before the wait: what was enrolled on that day is in Postgres by now, and so in what is waited for.
             through = last_ended_day(connection)
             new = wait_for_enrolments(
                 spark, connection, postgres_url=postgres_url, bootstrap=args.kafka_bootstrap
             )
             rows = count_days(spark, through)
+            tell(connection, through)
         document = {
             "enrolments": new,
             "rows": rows,

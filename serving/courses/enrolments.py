@@ -11,7 +11,7 @@ import psycopg
 from contracts.enrolments import ENROLLED, LEFT, Enrolment, encode
 from contracts.errors import BadInput
 from serving.connections import Connections
-from serving.courses.store import row_of, unknown_course
+from serving.courses.store import begin, row_of, unknown_course
 from serving.quizzes.draft import PRIVATE
 from serving.sessions.store import now_us
 
@@ -22,41 +22,49 @@ MOST_ENROLMENTS = 200
 async def enrol(connections: Connections, course_id: str, user_id: str) -> bool:
     """Enrols a user; whether that changed anything: a repeat writes no event.
 
-    Raises BadInput: unknown_course (404), too_many_courses (409).
+    Raises BadInput: unknown_course, unknown_user (404), too_many_courses (409).
     """
     async with connections.sql() as sql, sql.transaction():
+        await begin(sql, user_id)
         owner_id, visibility, archived = await row_of(
             sql, course_id, "owner_id, visibility, archived_at is not null"
         )
         if archived or (visibility == PRIVATE and owner_id != user_id):
             raise unknown_course(course_id)
+        done = await sql.execute(
+            "insert into course_members (course_id, user_id) values (%s, %s) on conflict do nothing",
+            [course_id, user_id],
+        )
+        if not done.rowcount:
+            return False
         found = await sql.execute("select count(*) from course_members where user_id = %s", [user_id])
         row = await found.fetchone()
-        if row and row[0] >= MOST_ENROLMENTS:
+        if row and row[0] > MOST_ENROLMENTS:
             raise BadInput(
                 "too_many_courses",
                 f"one user may be enrolled in {MOST_ENROLMENTS} courses",
                 status=409,
                 next_step="leave one first",
             )
-        done = await sql.execute(
-            "insert into course_members (course_id, user_id) values (%s, %s) on conflict do nothing",
-            [course_id, user_id],
-        )
-        if done.rowcount:
-            await _record(sql, ENROLLED, course_id, user_id)
-        return bool(done.rowcount)
+        await _record(sql, ENROLLED, course_id, user_id)
+        return True
 
 
 async def leave(connections: Connections, course_id: str, user_id: str) -> bool:
-    """Ends an enrolment, of an archived course too; whether there was one. Raises BadInput(unknown_course, 404)."""
+    """Ends an enrolment, also in a course that is archived or private now; whether there was one.
+
+    Raises BadInput(unknown_course, 404).
+    """
     async with connections.sql() as sql, sql.transaction():
-        await row_of(sql, course_id, "course_id")
+        await begin(sql, user_id)
+        owner_id, visibility = await row_of(sql, course_id, "owner_id, visibility")
         done = await sql.execute(
             "delete from course_members where course_id = %s and user_id = %s", [course_id, user_id]
         )
         if done.rowcount:
             await _record(sql, LEFT, course_id, user_id)
+        elif visibility == PRIVATE and owner_id != user_id:
+            raise unknown_course(course_id)
         return bool(done.rowcount)
 
 

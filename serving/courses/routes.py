@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal
 
 import psycopg
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from contracts import names
 from contracts.errors import BadInput, LakeboardError, SystemMissing
-from contracts.periods import iso_ms, parse_day
+from contracts.periods import parse_day
 from serving.access.limits import UserLimit
 from serving.access.roles import require_account
 from serving.access.tokens import ADMIN, ANALYST, HOST, ROLES, Identity, unauthenticated
@@ -28,7 +29,7 @@ from serving.documented import documented
 from serving.ending import end_tasks
 from serving.leaderboards import settled_boards
 from serving.quizzes.author_routes import revision_in
-from serving.quizzes.draft import PRIVATE
+from serving.quizzes.draft import PRIVATE, clean
 from serving.quizzes.viewers import viewer_of
 
 LOG = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ _QUIZ = {
     "level": "A1",
     "types": ["definition_to_word"],
     "questions": 12,
+    "playable": True,
 }
 _COURSE = {**_ROW, "own": False, "revision": 1, "quizzes": [_QUIZ]}
 _DAY = {"day": "2026-03-02", "enrolled": 12, "departed": 1, "members": 412}
@@ -64,8 +66,8 @@ _DAY = {"day": "2026-03-02", "enrolled": 12, "departed": 1, "members": 412}
 class CourseForm(BaseModel):
     """A course: quizzes in the order in which they are to be played, each once."""
 
-    title: Annotated[str, Field(min_length=1, max_length=80)]
-    description: Annotated[str, Field(max_length=400)] = ""
+    title: Annotated[str, AfterValidator(clean), Field(min_length=1, max_length=80)]
+    description: Annotated[str, AfterValidator(clean), Field(max_length=400)] = ""
     level: Literal["", "A1", "A2", "B1", "B2", "C1", "C2"] = ""
     quizzes: Annotated[
         list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]],
@@ -79,13 +81,6 @@ class CourseForm(BaseModel):
             "examples": [{"title": "Fruit and more", "quizzes": ["starter-a1", "starter-a1-gap-1"]}]
         },
     )
-
-    @field_validator("title", "description")
-    @classmethod
-    def _no_nul(cls, text: str) -> str:
-        if "\0" in text:
-            raise ValueError("a NUL character is in it")
-        return text
 
     @field_validator("quizzes")
     @classmethod
@@ -156,6 +151,7 @@ async def courses(
         s400="malformed_body",
         s401="unauthenticated",
         s403="forbidden account_needed",
+        s404="unknown_user",
         s409="too_many_courses",
         s422="unknown_field missing_field invalid_field unknown_quiz",
         s429="too_many_requests",
@@ -182,7 +178,7 @@ async def read(course_id: str, request: Request, response: Response) -> dict[str
 _OWN: dict[str, Any] = {
     "s401": "unauthenticated",
     "s403": "forbidden account_needed",
-    "s404": "unknown_course",
+    "s404": "unknown_course unknown_user",
     "s429": "too_many_requests",
     "s503": "system_missing",
 }
@@ -272,7 +268,7 @@ Day = Annotated[str, Query(max_length=10, description="a UTC day, YYYY-MM-DD")]
     "/{course_id}/days",
     summary="How many enrolled in a course, day by day",
     responses=documented(
-        {"course_id": "starter-a1", "days": [_DAY], "counted_at": "2026-03-03T00:35:21.000Z"},
+        {"course_id": "starter-a1", "days": [_DAY], "counted_through": "2026-03-02"},
         **{**_OWN, "s422": "invalid_field wrong_start"},
     ),
     dependencies=_LIMITED,
@@ -286,7 +282,8 @@ async def days(
 ) -> dict[str, Any]:
     """For its author, analysts and admins: users who enrolled and left, and members at the end of each UTC day.
 
-    `to` is inclusive, by default yesterday; `from` 30 days before it. As the lake counted them last (`counted_at`).
+    Days that are not counted yet are left out: `counted_through` is the last one that is, null before the first. `to` is
+    inclusive, by default yesterday; `from` 30 days before it.
     """
     connections = request.app.state.connections
     last = parse_day(to) if to else datetime.now(UTC).date() - timedelta(days=1)
@@ -295,20 +292,27 @@ async def days(
         raise BadInput("invalid_field", f"from {first} to {last} must be 1 to {MOST_DAYS} days")
     async with connections.sql() as sql:
         owner_id, visibility = await store.row_of(sql, course_id, "owner_id, visibility")
+        found = await sql.execute("select value from deployment where key = %s", [names.COURSES_COUNTED])
+        row = await found.fetchone()
     if owner_id != identity.user_id and identity.acting((ANALYST, ADMIN)) is None:
         if visibility == PRIVATE:
             raise unknown_course(course_id)
         raise BadInput("forbidden", "a course's figures are its author's and analysts' to see", status=403)
-    rows, counted_at_us = await _from_lake(connections, course_id, first, last)
+    through = parse_day(row[0]) if row else None
+    last = min(last, through or date.min)
+    rows = await _from_lake(connections, course_id, first, last)
     return {
         "course_id": course_id,
         "days": day_by_day(rows, first, last),
-        "counted_at": counted_at_us and iso_ms(counted_at_us),
+        "counted_through": through and str(through),
     }
 
 
 def day_by_day(rows: list[tuple[date, int, int, int]], first: date, last: date) -> list[dict[str, Any]]:
-    """Every day of a span: those without a row have nobody who came or went, and the members of the day before."""
+    """Every day of a span, none where it ends before it begins.
+
+    Those without a row have nobody who came or went, and the members of the day before.
+    """
     by_day = {row[0]: row[1:] for row in rows}
     members = next((row[3] for row in reversed(rows) if row[0] < first), 0)
     found = []
@@ -321,7 +325,7 @@ def day_by_day(rows: list[tuple[date, int, int, int]], first: date, last: date) 
 
 async def _from_lake(
     connections: Connections, course_id: str, first: date, last: date
-) -> tuple[list[tuple[date, int, int, int]], int | None]:
+) -> list[tuple[date, int, int, int]]:
     settings = connections.settings
     if not settled_boards.has_lake(settings):
         raise SystemMissing(
@@ -334,5 +338,5 @@ async def _from_lake(
     def read() -> Any:
         return settled_boards.room("lake.courses").read_course_days(lake, course_id, first, last)
 
-    found: tuple[list[tuple[date, int, int, int]], int | None] = await settled_boards.bounded(read)
+    found: list[tuple[date, int, int, int]] = await settled_boards.bounded(read)
     return found

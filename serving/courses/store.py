@@ -1,11 +1,13 @@
 """Courses in Postgres: quizzes in an order, saved against a revision. Who is enrolled is `enrolments.py`.
 
-Who may do what is asked here, with the row in hand; a private course is `unknown_course` for everybody but its author.
+Who may do what is asked here, with the row in hand; a private course is `unknown_course` for everybody but its author, also
+for who enrolled while it was not.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +40,23 @@ class Course:
     visibility: str
 
 
+# Nobody waits behind a change for longer: enrolments of all courses take turns at the counter.
+_BOUNDS = "select set_config('statement_timeout', '5s', true), set_config('idle_in_transaction_session_timeout', '5s', true)"
+
+
+async def begin(sql: psycopg.AsyncConnection, user_id: str) -> None:
+    """The first statements of a change: it is bounded in time, and comes before its user's deletion or not at all.
+
+    Raises BadInput(unknown_user, 404).
+    """
+    await sql.execute(_BOUNDS)
+    found = await sql.execute(
+        "select 1 from users where user_id = %s and deleted_at is null for no key update", [user_id]
+    )
+    if await found.fetchone() is None:
+        raise BadInput("unknown_user", f"there is no user {user_id[:80]!r}", status=404)
+
+
 def unknown_course(course_id: str) -> BadInput:
     return BadInput("unknown_course", f"there is no course {course_id[:80]!r}", status=404)
 
@@ -47,7 +66,7 @@ async def create(connections: Connections, owner_id: str, course: Course) -> str
     course_id = f"c_{secrets.token_urlsafe(9)}"
     async with connections.sql() as sql, sql.transaction():
         # One author's creations take turns, so that the count holds.
-        await sql.execute("select pg_advisory_xact_lock(hashtextextended('courses/' || %s, 0))", [owner_id])
+        await begin(sql, owner_id)
         found = await sql.execute("select count(*) from courses where owner_id = %s", [owner_id])
         row = await found.fetchone()
         if row and row[0] >= MOST_COURSES:
@@ -66,7 +85,8 @@ async def save(
 ) -> None:
     """Replaces the course that has this revision. Raises BadInput: unknown_course, forbidden, edit_conflict, unknown_quiz."""
     async with connections.sql() as sql, sql.transaction():
-        now = await _own(sql, course_id, owner_id)
+        await begin(sql, owner_id)
+        now, before = await _own(sql, course_id, owner_id)
         if now != revision:
             raise BadInput(
                 "edit_conflict",
@@ -74,7 +94,7 @@ async def save(
                 status=412,
                 next_step="look at the newest one, and save again",
             )
-        await _check_quizzes(sql, owner_id, course)
+        await _check_quizzes(sql, owner_id, course, before)
         await sql.execute(
             "update courses set title = %s, description = %s, level = %s, quizzes = %s, visibility = %s, sort_key = %s,"
             " revision = revision + 1 where course_id = %s",
@@ -88,6 +108,7 @@ async def archive(connections: Connections, course_id: str, owner_id: str, back:
     Who is enrolled stays so, and may leave.
     """
     async with connections.sql() as sql, sql.transaction():
+        await begin(sql, owner_id)
         await _own(sql, course_id, owner_id)
         await sql.execute(
             "update courses set archived_at = case when %s then null else coalesce(archived_at, now()) end,"
@@ -107,24 +128,26 @@ def _values(course: Course) -> list[Any]:
     ]
 
 
-async def _own(sql: psycopg.AsyncConnection, course_id: str, owner_id: str) -> int:
-    """The revision of a course of this author, its row locked."""
-    row = await row_of(sql, course_id, "owner_id, visibility, revision", " for update")
+async def _own(sql: psycopg.AsyncConnection, course_id: str, owner_id: str) -> tuple[int, list[str]]:
+    """The revision and the quizzes of a course of this author, its row locked."""
+    row = await row_of(sql, course_id, "owner_id, visibility, revision, quizzes", " for update")
     if row[0] != owner_id:
         if row[1] == PRIVATE:
             raise unknown_course(course_id)
         raise BadInput("forbidden", f"course {course_id} belongs to another author", status=403)
-    return int(row[2])
+    return row[2], row[3]
 
 
-async def _check_quizzes(sql: psycopg.AsyncConnection, owner_id: str, course: Course) -> None:
-    """Raises BadInput(unknown_quiz, 422) for one that the course's members could not play."""
+async def _check_quizzes(
+    sql: psycopg.AsyncConnection, owner_id: str, course: Course, before: Collection[str] = ()
+) -> None:
+    """Raises BadInput(unknown_quiz, 422) for one that the course's members could not play; what was in it may stay."""
     found = await sql.execute(
-        "select quiz_id from quizzes where quiz_id = any(%s) and version is not null and origin <> 'import'"
-        " and (visibility <> %s or (owner_id = %s and %s))",
+        "select quiz_id from quizzes where quiz_id = any(%s) and version is not null and archived_at is null"
+        " and origin <> 'import' and (visibility <> %s or (owner_id = %s and %s))",
         [list(course.quizzes), PRIVATE, owner_id, course.visibility == PRIVATE],
     )
-    missing = set(course.quizzes) - {row[0] for row in await found.fetchall()}
+    missing = set(course.quizzes) - set(before) - {row[0] for row in await found.fetchall()}
     if missing:
         raise BadInput(
             "unknown_quiz",
@@ -153,7 +176,8 @@ async def page(
     """
     where, values = ["visibility = %s", "archived_at is null"], [PUBLIC]
     if mine:
-        where, values = ["(owner_id = %s or m.user_id is not null)"], [viewer]
+        where = ["(owner_id = %s or (m.user_id is not null and visibility <> %s))"]
+        values = [viewer, PRIVATE]
     if level:
         where.append("level = %s")
         values.append(level)
@@ -175,7 +199,7 @@ async def page(
 
 
 async def show(connections: Connections, course_id: str, viewer: str) -> dict[str, Any]:
-    """A course with its quizzes in order; those that the caller could not play are left out. Raises BadInput(unknown_course)."""
+    """A course and its quizzes in order, for its author those too that cannot be played now. Raises BadInput(unknown_course)."""
     async with connections.sql() as sql:
         row = await row_of(
             sql,
@@ -188,15 +212,15 @@ async def show(connections: Connections, course_id: str, viewer: str) -> dict[st
         )
         enrolled = await found.fetchone() is not None
         own = bool(viewer) and owner_id == viewer
-        if not own and not enrolled and (archived or visibility == PRIVATE):
+        if not own and (visibility == PRIVATE or (archived and not enrolled)):
             raise unknown_course(course_id)
         found = await sql.execute(
-            "select quiz_id, title, level, types, question_count from quizzes where quiz_id = any(%s)"
-            " and version is not null and archived_at is null and (visibility <> %s or owner_id = %s)",
-            [quizzes, PRIVATE, viewer],
+            "select quiz_id, title, level, types, question_count,"
+            " version is not null and archived_at is null and (visibility <> %s or owner_id = %s)"
+            " from quizzes where quiz_id = any(%s) and origin <> 'import'",
+            [PRIVATE, viewer, quizzes],
         )
-        names = ("quiz_id", "title", "level", "types", "questions")
-        there = {one[0]: dict(zip(names, one, strict=True)) for one in await found.fetchall()}
+        rows = {row[0]: row for row in await found.fetchall()}
     return {
         "course_id": course_id,
         "title": title,
@@ -207,8 +231,15 @@ async def show(connections: Connections, course_id: str, viewer: str) -> dict[st
         "own": own,
         "enrolled": enrolled,
         "revision": revision,
-        "quizzes": [there[quiz_id] for quiz_id in quizzes if quiz_id in there],
+        "quizzes": [_step(rows[one]) for one in quizzes if one in rows and (own or rows[one][-1])],
     }
+
+
+def _step(row: tuple[Any, ...]) -> dict[str, Any]:
+    """A quiz of a course; of one that cannot be played its author, who has it in the course, sees the title alone."""
+    names = ("quiz_id", "title", "level", "types", "questions", "playable")
+    step = dict(zip(names, row, strict=True))
+    return step if step["playable"] else {**step, "level": "", "types": [], "questions": 0}
 
 
 async def load_starter(connections: Connections) -> None:

@@ -123,12 +123,11 @@ def test_days_equal_a_slow_count_and_a_repeat_writes_nothing(
     # As the api reads it: a span with the members of the day before it.
     reader = Reader(lake.postgres_url, lake.warehouse, tmp_path)
     first, last = FIRST + timedelta(days=2), FIRST + timedelta(days=3)
-    rows, counted_at_us = read_course_days(reader, "course-1", first, last)
+    rows = read_course_days(reader, "course-1", first, last)
     wanted = [row[1:] for row in expected(events, last) if row[0] == "course-1"]
-    assert counted_at_us is not None
     assert [row for row in wanted if row[0] >= first] == [row for row in rows if row[0] >= first]
     assert [row for row in wanted if row[0] < first][-1:] == [row for row in rows if row[0] < first]
-    assert ([], counted_at_us) == read_course_days(reader, "nobody", first, last)
+    assert [] == read_course_days(reader, "nobody", first, last)
 
 
 def test_a_gap_or_an_odd_record_writes_nothing(lake: Lake, broker: Broker, empty_lake: None) -> None:
@@ -165,3 +164,17 @@ def test_a_course_with_fewer_than_no_members_is_not_published(
     with pytest.raises(BrokenContract, match="check_failed"):
         count_days(lake.spark, FIRST)
     assert [] == counted(lake)
+
+
+def test_the_day_up_to_which_is_counted_never_goes_back(lake: Lake, empty_lake: None) -> None:
+    from spark_jobs.count_enrolments import last_ended_day, tell
+
+    with psycopg.connect(lake.postgres_url, autocommit=True) as sql:
+        for day in (FIRST, FIRST + timedelta(days=1), FIRST):
+            tell(sql, day)
+        found = sql.execute(
+            "SELECT value FROM deployment WHERE key = %s", (names.COURSES_COUNTED,)
+        ).fetchone()
+        assert (str(FIRST + timedelta(days=1)),) == found
+        assert timedelta(days=1) <= datetime.now(UTC).date() - last_ended_day(sql) <= timedelta(days=2)
+        sql.execute("DELETE FROM deployment WHERE key = %s", (names.COURSES_COUNTED,))

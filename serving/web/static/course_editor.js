@@ -17,6 +17,7 @@ const SEARCH_MS = 300;
 export function courseEditorScreen(courseId) {
   let gone = false;
   let due = null;
+  let asked = 0;
   open().catch((error) => { if (!gone) failed(error); });
 
   async function open() {
@@ -68,10 +69,11 @@ export function courseEditorScreen(courseId) {
     }
 
     async function look() {
+      const mine = ++asked;
       try {
         const params = new URLSearchParams({ limit: 100, q: search.value.trim() });
         const [own, all] = await Promise.all([ask(`/v1/quizzes?${params}&mine=true`), ask(`/v1/quizzes?${params}`)]);
-        if (gone) return;
+        if (gone || mine !== asked) return; // a later question has been asked
         const taken = new Set(quizzes.map((one) => one.quiz_id));
         const fits = new Map([...own.quizzes, ...all.quizzes].filter((one) => one.version && !one.archived && !taken.has(one.quiz_id))
           .map((one) => [one.quiz_id, one]));

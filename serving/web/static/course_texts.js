@@ -21,6 +21,7 @@ export const courseTexts = (plural, number) => ({
   play: "Play",
   host: "Host",
   path: "Quizzes in their order",
+  away: "Archived or hidden: nobody plays it now.",
   gone: "None of its quizzes can be played any more.",
   make: "New course",
   edit: "Edit",

@@ -6,7 +6,7 @@ import { sureDialog } from "./host_dialogs.js";
 import { facts } from "./library.js";
 import { asMe, login } from "./me.js";
 import { call } from "./net.js";
-import { T, dayOf } from "./texts.js";
+import { T, utcDayOf } from "./texts.js";
 
 const C = T.courses;
 const PAGE = 24;
@@ -113,22 +113,22 @@ function step(quiz, place) {
   const named = (text) => `${text}: ${quiz.title}`;
   const address = `/#/host?quiz=${encodeURIComponent(quiz.quiz_id)}`;
   return el("li", { "data-quiz": quiz.quiz_id }, el("span", { class: "rank", "aria-hidden": "true", text: place + 1 }),
-    el("span", { class: "grow" }, el("strong", { text: quiz.title }), facts(quiz)),
-    el("a", { class: "button primary", href: `${address}&kind=challenge`, text: C.play, "aria-label": named(C.play) }),
-    el("a", { class: "button", href: address, text: C.host, "aria-label": named(C.host) }));
+    el("span", { class: "grow" }, el("strong", { text: quiz.title }), quiz.playable ? facts(quiz) : el("span", { class: "hint", text: C.away })),
+    quiz.playable ? [el("a", { class: "button primary", href: `${address}&kind=challenge`, text: C.play, "aria-label": named(C.play) }),
+      el("a", { class: "button", href: address, text: C.host, "aria-label": named(C.host) })] : null);
 }
 
 async function showFigures(path, place, state) {
-  const shown = lineChart({ id: "enrolments", title: C.eachDay, shown: C.shown, when: (seconds) => dayOf(seconds * 1000) });
+  const shown = lineChart({ id: "enrolments", title: C.eachDay, shown: C.shown, when: (seconds) => utcDayOf(seconds * 1000) });
   state.leave = shown.leave;
   try {
-    const { days, counted_at: countedAt } = await asMe(`${path}/days`);
+    const { days, counted_through: through } = await asMe(`${path}/days`);
     if (state.gone) return;
-    if (!countedAt) {
+    if (!days.length) {
       place.append(el("p", { class: "empty", text: C.figuresNever }));
       return;
     }
-    place.append(el("p", { class: "muted", text: C.figuresOf(dayOf(days.at(-1).day)) }), shown.node);
+    place.append(el("p", { class: "muted", text: C.figuresOf(utcDayOf(through)) }), shown.node);
     await shown.draw({ times: days.map((one) => Date.parse(one.day) / 1000), series: [
       { label: C.members, values: days.map((one) => one.members) }, { label: C.joined, values: days.map((one) => one.enrolled) },
       { label: C.departed, values: days.map((one) => one.departed) }] });

@@ -20,6 +20,7 @@ const day = (date) => date.toLocaleDateString("en-GB", { day: "numeric", month: 
 const localDay = (date) => date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
 export const codeShown = (code) => (code.length === 8 ? `${code.slice(0, 4)}-${code.slice(4)}` : code);
 export const dayOf = (text) => localDay(new Date(text));
+export const utcDayOf = (text) => day(new Date(text));
 export const moment = (date) => `${localDay(date)}, ${clock(date)}`;
 const sameDay = (a, b) => a.toDateString() === b.toDateString();
 // An instant as it is written in a reply: today's without its day.
