@@ -70,6 +70,15 @@ def put(lake: Lake, events: Iterable[Enrolment]) -> None:
             )
 
 
+def send(broker: Broker, *values: bytes) -> None:
+    """Straight into the topic."""
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap, acks="all")
+    for value in values:
+        producer.send(names.ENROLMENTS, value=value)
+    producer.flush()
+    producer.close()
+
+
 def take(lake: Lake, broker: Broker, wait_s: float = 30.0) -> int:
     from spark_jobs.ingest_enrolments import wait_for_enrolments
 
@@ -133,17 +142,10 @@ def test_days_equal_a_slow_count_and_a_repeat_writes_nothing(
 def test_a_gap_or_an_odd_record_writes_nothing(lake: Lake, broker: Broker, empty_lake: None) -> None:
     from spark_jobs.ingest_enrolments import ingest_enrolments
 
-    def send(*values: bytes) -> None:
-        producer = KafkaProducer(bootstrap_servers=broker.bootstrap, acks="all")
-        for value in values:
-            producer.send(names.ENROLMENTS, value=value)
-        producer.flush()
-        producer.close()
-
     first, second, third = moves(1, 3)
     for wrong, code in (((encode(first), encode(third)), "sequence_gap"), ((b'{"kind": 1}',), "bad_event")):
         lake.empty(broker)
-        send(*wrong)
+        send(broker, *wrong)
         with pytest.raises(BrokenContract, match=code):
             ingest_enrolments(lake.spark, postgres_url=lake.postgres_url, bootstrap=broker.bootstrap)
         assert 0 == lake.spark.table(names.table("enrolments")).count()
@@ -158,8 +160,7 @@ def test_a_course_with_fewer_than_no_members_is_not_published(
 ) -> None:
     from spark_jobs.count_enrolments import count_days
 
-    put(lake, [Enrolment(1, LEFT, instant_us(FIRST, 1), "course-1", "u1")])
-    broker.send_enrolments(lake.postgres_url)
+    send(broker, encode(Enrolment(1, LEFT, instant_us(FIRST, 1), "course-1", "u1")))
     assert 1 == take(lake, broker)
     with pytest.raises(BrokenContract, match="check_failed"):
         count_days(lake.spark, FIRST)
