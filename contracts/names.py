@@ -31,6 +31,8 @@ ENROLMENTS_POSITION = "enrolments"
 SKETCHES_TRANSACTIONS = "relay-sketches"
 # Key of Postgres' `deployment`: the first offset of `sketches.v1` that the lake may not have.
 SKETCHES_IN_LAKE = "sketches_in_lake"
+# Key of Postgres' `deployment`: the instant (UTC µs) at which the last ingest of answers that succeeded began.
+ANSWERS_INGESTED = "answers_ingested_at_us"
 # Key of Postgres' `deployment`: the last UTC day of which enrolments are counted in the lake.
 COURSES_COUNTED = "courses_counted_through"
 COMPACTED = (TOPK, TOPK_QUIZZES, TRENDING, SKETCHES, POSITIONS)

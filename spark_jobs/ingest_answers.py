@@ -253,7 +253,8 @@ def ingest(spark: SparkSession, *, postgres_url: str, bootstrap: str, checkpoint
 
     Blocks while another ingest runs. checkpoint: folder URL of the streaming query; losing it costs one full read.
     """
-    with advisory_lock(postgres_url, INGEST):
+    with advisory_lock(postgres_url, INGEST) as connection:
+        began = connection.execute("SELECT (extract(epoch FROM now()) * 1000000)::bigint").fetchone()
         query = (
             spark.readStream.format("kafka")
             .option("kafka.bootstrap.servers", bootstrap)
@@ -271,6 +272,11 @@ def ingest(spark: SparkSession, *, postgres_url: str, bootstrap: str, checkpoint
             .start()
         )
         query.awaitTermination()
+        # What readers call "as of": the lake has what was committed in Kafka then, also where that was nothing new.
+        connection.execute(
+            "INSERT INTO deployment (key, value) VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (names.ANSWERS_INGESTED, str(began[0] if began else 0)),
+        )
         return sum(progress["numInputRows"] for progress in query.recentProgress)
 
 

@@ -28,6 +28,8 @@ ADDRESS_RATE, ADDRESS_BURST = 1_000, 3_000
 # For a whole request, 8 MB of an import among them; who sends a byte now and then holds no connection for longer. A socket
 # lives for hours: for it the time ends with its handshake.
 READ_TIMEOUT_S = 20
+# Processes that one request is tried on, where they take no connection.
+TRIES = 3
 
 
 def static_with(
@@ -74,6 +76,9 @@ def _middlewares(
             "sourceCriterion": address,
         }
     }
+    # A process that has just died is found out by who is sent to it: another one takes the request, of which nothing
+    # was sent yet. Last, so that it counts once.
+    found["another"] = {"retry": {"attempts": TRIES, "initialInterval": "10ms"}}
     return found
 
 
@@ -99,7 +104,8 @@ def routes_to(
     check = {"path": "/readyz", "interval": "1s", "timeout": "900ms"}
 
     def service(*urls: str) -> dict[str, Any]:
-        return {"loadBalancer": {"servers": [{"url": url} for url in urls], "healthCheck": check}}
+        servers = [{"url": url} for url in urls]
+        return {"loadBalancer": {"servers": servers, "healthCheck": check, "serversTransport": "near"}}
 
     placed = {
         name: {
@@ -133,6 +139,8 @@ def routes_to(
         }
     return {
         "http": {
+            # The processes are on this machine or its network: one that takes no connection within this is gone.
+            "serversTransports": {"near": {"forwardingTimeouts": {"dialTimeout": "1s"}}},
             "middlewares": passed,
             "routers": {**placed, **refused, "all": everything},
             "services": {

@@ -225,8 +225,11 @@ async def _plan(connections: Connections, asked: Asked) -> Planned:
         return planned
     lake = await settled_boards.opened(connections.settings)
     if not of.past:
+        # Asked for before the snapshot: that one has at least what was ingested by then.
+        ingested_us = await publications.ingested_at_us(connections)
         snapshot, at_us = await settled_boards.bounded(lake.current, "answers")
-        return replace(planned, answers_snapshot=snapshot, answers_as_of_us=at_us)
+        as_of_us = None if at_us is None else max(at_us, ingested_us)
+        return replace(planned, answers_snapshot=snapshot, answers_as_of_us=as_of_us)
     snapshot = of.snapshots.get("answers")
     if snapshot is None:
         raise BadInput("unknown_settlement", f"settlement {of.id} kept no snapshot of answers", status=404)

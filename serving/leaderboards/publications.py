@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
+from contracts import names
 from contracts.boards import Board
 from contracts.corrections import Correction, decode
 from contracts.errors import BadInput
@@ -138,3 +139,11 @@ async def published(
             status=404,
         )
     return Published(*row) if row else None
+
+
+async def ingested_at_us(connections: Connections) -> int:
+    """When the last ingest of answers that succeeded began, UTC µs; 0 before the first."""
+    async with connections.sql() as sql:
+        found = await sql.execute("select value from deployment where key = %s", [names.ANSWERS_INGESTED])
+        row = await found.fetchone()
+    return int(row[0]) if row else 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from random import Random
 
+import psycopg
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
@@ -50,13 +52,17 @@ def test_a_wrong_record_is_counted_by_the_streams_and_dead_lettered_by_ingest(
         assert wanted == topics.skipped()
     assert [] == letters(broker), "the streams write no dead letter"
 
-    taken = ingest(
-        lake.spark,
-        postgres_url=lake.postgres_url,
-        bootstrap=broker.bootstrap,
-        checkpoint=lake.new_checkpoint(),
-    )
-    assert len(values) == taken
+    checkpoint = lake.new_checkpoint()
+    instants = [time.time_ns() // 1_000]
+    for count in (len(values), 0):  # a second time there is nothing new, and that is known as of then
+        where = {"postgres_url": lake.postgres_url, "bootstrap": broker.bootstrap}
+        assert count == ingest(lake.spark, **where, checkpoint=checkpoint)
+        with psycopg.connect(lake.postgres_url) as sql:
+            row = sql.execute(
+                "SELECT value FROM deployment WHERE key = %s", (names.ANSWERS_INGESTED,)
+            ).fetchone()
+        instants.append(int(row[0]) if row else 0)
+    assert sorted(set(instants)) == instants
     assert {one.event_id for one in good} == {
         row.event_id for row in lake.spark.table(names.table("answers")).select("event_id").collect()
     }

@@ -99,6 +99,20 @@ def test_a_socket_goes_to_the_handler_that_placement_named(tmp_path: Path) -> No
         server.shutdown()
 
 
+def test_a_process_that_has_just_died_costs_no_request(tmp_path: Path) -> None:
+    servers = [Server(), Server()]
+    with gateway(tmp_path, [server.server_port for server in servers]) as url:
+        while 2 > len({until(f"{url}/v1/quizzes", 200).text for _ in range(4)}):
+            pass
+        servers[1].shutdown()
+        servers[1].server_close()
+        # Before the next health check: half of them are sent to it first.
+        with httpx.Client() as client:
+            replies = [client.get(f"{url}/v1/quizzes") for _ in range(40)]
+    assert {(200, str(servers[0].server_port))} == {(one.status_code, one.text) for one in replies}
+    servers[0].shutdown()
+
+
 def test_only_allowed_networks_get_in(tmp_path: Path) -> None:
     server = Server()
     networks = ("192.0.2.0/24",)
