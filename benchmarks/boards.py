@@ -3,10 +3,11 @@
     ./lakeboard bench boards [--members 1000000 --seconds 5 --connections 64]
     ./lakeboard bench boards --url 'rank=http://host/lb/rank/{user}' --url 'top10=http://host/lb/top/10' …
 
-Starts a Valkey (append-only file synced), a Postgres and one api process. Each read is asked for random members over kept
-connections, as fast as replies come; redis-py's rows are one process calling in turn, and pipelines of as many calls as
-there are connections. `submit` is an answer over HTTP, scored, kept and synced; redis-py's is ZINCRBY alone. With --url the
-same generator asks another leaderboard instead; {user} is replaced. Prints one JSON document.
+Starts a Valkey (append-only file synced), a Postgres and one api process. Each read is asked for one of the best `--asked`
+members at random, whose names are in the cache as those of who plays now are, over kept connections, as fast as replies come;
+redis-py's rows are one process calling in turn, and pipelines of as many calls as there are connections. `submit` is an answer
+over HTTP, scored, kept and synced; redis-py's is ZINCRBY alone. With --url the same generator asks another leaderboard instead;
+{user} is replaced. Prints one JSON document.
 
 Claims: rank 6,000/s, around-me 3,500/s, top-10 4,000/s over HTTP from one process on a quiet machine.
 """
@@ -27,6 +28,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
+import psycopg
 import uvloop
 from redis import Redis
 from rich.console import Console
@@ -34,6 +37,7 @@ from rich.console import Console
 from benchmarks.load.lean_http import LeanHttp
 from contracts import names
 from contracts.ranking import pack
+from contracts.replies import MAX_M
 from tests.services.daemons import start_postgres, start_valkey
 from tests.serving.api_process import IMPORTER_KEY, ApiProcess
 
@@ -96,19 +100,39 @@ def by_redis_py(url: str, read: str, args: argparse.Namespace) -> dict[str, floa
             done, began = 0, time.perf_counter()
             while (took := time.perf_counter() - began) < args.seconds:
                 if at_once == 1:
-                    ask(client, _user(args.members))
+                    ask(client, somebody(args))
                 else:
                     with client.pipeline(transaction=False) as pipe:
                         for _ in range(at_once):
-                            ask(pipe, _user(args.members))
+                            ask(pipe, somebody(args))
                         pipe.execute()
                 done += at_once
             found[name] = round(done / took, 1)
     return found
 
 
-def _user(members: int) -> str:
-    return f"u{random.randrange(members):08d}"
+def somebody(args: argparse.Namespace) -> str:
+    """One of those who are asked for."""
+    return str(random.choice(args.who))
+
+
+def make_users(shard_url: str, postgres_url: str, asked: int) -> list[str]:
+    """The best of the board as users with names, with their neighbours; those who are asked for."""
+    with Redis.from_url(shard_url) as client:
+        best = [member.decode() for member in client.zrevrange(KEY, 0, asked + 2 * MAX_M)]
+    with psycopg.connect(postgres_url) as sql:
+        sql.execute(
+            "INSERT INTO users (user_id, name, origin) SELECT one, 'Learner ' || one, 'import' FROM unnest(%s::text[]) one",
+            [best],
+        )
+    return best[:asked]
+
+
+def warm(url: str, board: str, who: list[str]) -> None:
+    """Asks for everybody's place once, with the neighbours'."""
+    with httpx.Client(base_url=url) as client:
+        for user in who[:: 2 * MAX_M]:
+            client.get(f"{board}?k=0&around={user}&m={MAX_M}").raise_for_status()
 
 
 async def submits(api: ApiProcess, args: argparse.Namespace) -> float:
@@ -151,6 +175,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         with _SHOW.status(f"{args.members} members"):
             fill(shard.url, args.members)
         api = ApiProcess(folder / "api", [shard.url], postgres.new_database())
+        args.who = make_users(shard.url, api.settings["postgres_url"], args.asked)
         found: dict[str, Any] = {}
         board = f"/v1/leaderboards/quiz:{QUIZ}/all_time/current"
         asyncio.run(
@@ -158,14 +183,16 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
                 lambda: f"{board}?k=1", api.port, "127.0.0.1", argparse.Namespace(connections=1, seconds=0.2)
             )
         )
+        with _SHOW.status("names into the cache"):
+            warm(api.url, board, args.who)
         for read, query in READS.items():
             with _SHOW.status(read):
 
                 def path_of(query: str = query) -> str:
-                    return f"{board}?{query.format(user=_user(args.members))}"
+                    return f"{board}?{query.format(user=somebody(args))}"
 
                 def routed_path(query: str = query) -> str:
-                    return f"{board}?{query.format(user=_user(args.members))}&explain=false"
+                    return f"{board}?{query.format(user=somebody(args))}&explain=false"
 
                 http = asyncio.run(over_http(path_of, api.port, "127.0.0.1", args))
                 routed = asyncio.run(over_http(routed_path, api.port, "127.0.0.1", args))
@@ -181,7 +208,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         with Redis.from_url(shard.url) as client:
             done, began = 0, time.perf_counter()
             while (took := time.perf_counter() - began) < args.seconds:
-                client.zincrby(KEY, 1 << 22, _user(args.members))
+                client.zincrby(KEY, 1 << 22, somebody(args))
                 done += 1
         found["submit"] = {
             "http_per_s": round(http, 1),
@@ -205,7 +232,7 @@ def elsewhere(args: argparse.Namespace) -> dict[str, Any]:
         path = parts.path + (f"?{parts.query}" if parts.query else "")
 
         def path_of(path: str = path) -> str:
-            return path.replace("{user}", _user(args.members))
+            return path.replace("{user}", somebody(args))
 
         rate = asyncio.run(over_http(path_of, parts.port or 80, parts.hostname or "127.0.0.1", args))
         found[name] = {"http_per_s": round(rate, 1)}
@@ -217,6 +244,7 @@ def main() -> int:
         prog="boards", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--members", type=int, default=1_000_000)
+    parser.add_argument("--asked", type=int, default=5_000, help="members who are asked for")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each row")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument(
@@ -225,11 +253,17 @@ def main() -> int:
     args = parser.parse_args()
     uvloop.install()
     if args.url:
+        args.who = [f"u{random.randrange(args.members):08d}" for _ in range(args.asked)]
         found = elsewhere(args)
     else:
         with tempfile.TemporaryDirectory(prefix="lakeboard-bench-") as folder:
             found = measure(Path(folder), args)
-    about = {"members": args.members, "connections": args.connections, "processors": os.cpu_count()}
+    about = {
+        "members": args.members,
+        "asked": args.asked,
+        "connections": args.connections,
+        "processors": os.cpu_count(),
+    }
     print(json.dumps({**about, **found, "load": [round(value, 1) for value in os.getloadavg()]}))
     return 0
 

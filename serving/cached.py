@@ -170,6 +170,8 @@ class Cached(Generic[V]):
             del self._last[ident]
 
     def _by_shard(self, ids: Iterable[str]) -> dict[int, list[str]]:
+        if len(self._scripts) == 1:
+            return {0: there} if (there := list(ids)) else {}
         found: dict[int, list[str]] = {}
         for ident in ids:
             found.setdefault(self._kind.shard_of(ident), []).append(ident)
