@@ -148,3 +148,28 @@ def test_settled_boards_are_the_models_and_a_second_run_publishes_nothing(stack:
     # One DataNode: a writer that asked for more copies would leave every file under-replicated.
     jmx = f"{stack.layout.settings('full').webhdfs_url}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystem"
     assert 0 == httpx.get(jmx).json()["beans"][0]["UnderReplicatedBlocks"]
+
+
+def test_enrolments_reach_the_lake_and_are_counted(stack: WholeStack) -> None:
+    url = stack.layout.settings("full").postgres_url
+    with stack.client() as http:
+        person = {"login_name": "ada@example.org", "password": "rope tin lake 7", "name": "Ada"}
+        signed_up = http.post("/v1/auth/sign-up", json=person).raise_for_status().json()
+    me = {"Authorization": f"Bearer {signed_up['access_token']}"}
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{stack.layout.port('web')}", headers=me, timeout=60
+    ) as http:
+        for course, what in (("starter-a1", "enrol"), ("starter-b1", "enrol"), ("starter-b1", "leave")):
+            assert http.post(f"/v1/courses/{course}/{what}").raise_for_status().json()["new"]
+        counted = stack.document("job", "count_enrolments")
+        assert 3 == counted["enrolments"]
+        rows = stack.rows("select course_id, kind, user_id from enrolments order by enrolment_id")
+        wanted = [("starter-a1", "enrolled"), ("starter-b1", "enrolled"), ("starter-b1", "left")]
+        assert [(*one, signed_up["user_id"]) for one in wanted] == [tuple(row.values()) for row in rows]
+        assert 403 == http.get("/v1/courses/starter-a1/days").status_code
+    with psycopg.connect(url) as sql:
+        through = sql.execute(
+            "select value from deployment where key = %s", (names.COURSES_COUNTED,)
+        ).fetchone()
+    assert through == (counted["through"],)
+    assert 0 == stack.document("job", "count_enrolments")["enrolments"]
