@@ -10,9 +10,11 @@ from typing import Any
 
 import duckdb
 import httpx
+import psycopg
 import pyarrow as pa
 import pytest
 
+from contracts import names
 from contracts.periods import iso_ms
 from serving.access.tokens import HOST, Identity, sign
 from tests import model
@@ -208,6 +210,30 @@ def test_ranges_equal_the_model(api: ApiProcess, record: Recorded, small_lake: S
     assert {"user_days", "redis", "answers", "mixed", "rankings"} <= after
     rolled_up = {f"{subject} user_{unit}" for subject in ("user", "quiz") for unit in ("days", "months")}
     assert answered | rolled_up == assert_countings(api, arrivals(answers), chance)
+
+
+def test_parts_of_a_day_are_as_of_the_last_ingest_also_of_one_that_brought_nothing(
+    api: ApiProcess, record: Recorded, small_lake: SmallLake
+) -> None:
+    answers = model.play(SEED, users=4, quizzes=1, sessions=2)
+    record.play(answers)
+    record.relay()
+    small_lake.take()
+    low = min(a.occurred_at_us for a in answers) // DAY_US * DAY_US + 3600 * SECOND_US
+
+    def as_of() -> str:
+        reply = ask(api, "global", iso_ms(low), iso_ms(low + 3600 * SECOND_US)).raise_for_status()
+        return str(reply.json()["provenance"]["as_of"])
+
+    committed = as_of()
+    later_us = round(datetime.now(UTC).timestamp() * SECOND_US) + 5_000
+    with psycopg.connect(record.postgres_url, autocommit=True) as sql:
+        for at_us in (1, later_us):  # an ingest that began before the snapshot says nothing newer
+            sql.execute("DELETE FROM deployment WHERE key = %s", (names.ANSWERS_INGESTED,))
+            sql.execute(
+                "INSERT INTO deployment (key, value) VALUES (%s, %s)", (names.ANSWERS_INGESTED, str(at_us))
+            )
+            assert (committed if at_us == 1 else iso_ms(later_us)) == as_of()
 
 
 def test_what_a_range_cannot_be(api: ApiProcess, record: Recorded) -> None:
