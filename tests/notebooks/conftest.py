@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -64,7 +64,34 @@ def _filled(urls: list[str], postgres_url: str, warehouse: Path) -> SmallLake:
             }
         ],
     )
+    _enrol(lake)
     return lake
+
+
+def _enrol(lake: SmallLake) -> None:
+    """Two who begin a course on the first day, one of whom leaves it on the next."""
+    days = [FIRST, FIRST + timedelta(days=1)]
+    moves = [("enrolled", "u1", 0), ("enrolled", "u2", 0), ("left", "u1", 1)]
+    rows = [
+        {
+            "enrolment_id": number,
+            "kind": kind,
+            "occurred_at_us": round(datetime(*days[day].timetuple()[:3], 12, tzinfo=UTC).timestamp() * 1e6)
+            + number,
+            "course_id": "starter-a1",
+            "user_id": user,
+            "kafka_partition": 0,
+            "kafka_offset": number,
+        }
+        for number, (kind, user, day) in enumerate(moves, 1)
+    ]
+    lake.append("enrolments", rows)
+    counts = [(days[0], 2, 0, 2), (days[1], 0, 1, 1)]
+    names = ("day", "enrolled", "departed", "members")
+    lake.append(
+        "course_days",
+        [{"course_id": "starter-a1", **dict(zip(names, one, strict=True))} for one in counts],
+    )
 
 
 async def _close_days(valkey_urls: list[str], postgres_url: str) -> None:

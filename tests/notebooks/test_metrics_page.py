@@ -49,6 +49,10 @@ def test_the_figures_agree_with_each_other_and_the_record(in_environment: Settin
     board = found["reached_at"]
     assert [row[0] for row in board] == [row[0] for row in found["Percentile"]]
     assert (1, 1.0) == found["Percentile"][0][1:]
+    left = tables.sql(
+        "SELECT count(*) FILTER (kind = 'enrolled') - count(*) FILTER (kind = 'left') FROM enrolments"
+    )
+    assert left.fetchall() == [(found["Courses"][-1][-1],)]
     late = tables.sql("SELECT count(*) FROM answers WHERE user_id LIKE 'late%'").fetchall()[0][0]
     assert late == sum(row[1] for row in found["Late answers"]) > 0
     assert {(0, 0)} == {row[1:] for row in found["Missing and repeated entries"]}
