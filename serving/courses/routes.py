@@ -5,19 +5,14 @@ A course's ETag is its revision (`"r7"`), as a quiz' draft has one: a change say
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-import psycopg
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from contracts import names
-from contracts.errors import BadInput, LakeboardError, SystemMissing
+from contracts.errors import BadInput, SystemMissing
 from contracts.periods import parse_day
 from serving.access.limits import UserLimit
 from serving.access.roles import require_account
@@ -26,15 +21,12 @@ from serving.connections import Connections
 from serving.courses import enrolments, store
 from serving.courses.store import MOST_QUIZZES, Course, unknown_course
 from serving.documented import documented
-from serving.ending import end_tasks
 from serving.leaderboards import settled_boards
 from serving.quizzes.author_routes import revision_in
 from serving.quizzes.draft import PRIVATE, clean
 from serving.quizzes.viewers import viewer_of
 
-LOG = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/courses", tags=["courses"])
-RETRY_S = 1.0
 MOST_DAYS = 400
 DEFAULT_DAYS = 30
 Author = Annotated[Identity, Depends(require_account(HOST))]
@@ -91,25 +83,6 @@ class CourseForm(BaseModel):
 
     def course(self) -> Course:
         return Course(self.title, self.description, self.level, tuple(self.quizzes), self.visibility)
-
-
-async def _load_when_possible(connections: Connections) -> None:
-    """The starter courses, as soon as Postgres has its tables."""
-    while True:
-        try:
-            await store.load_starter(connections)
-            return
-        except (LakeboardError, psycopg.Error) as error:
-            LOG.info("starter_courses_later error=%s", str(error).partition("\n")[0])
-            await asyncio.sleep(RETRY_S)
-
-
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Loads in the background: a process is ready for play without Postgres."""
-    task = asyncio.create_task(_load_when_possible(app.state.connections))
-    yield
-    await end_tasks([task])
 
 
 async def _told(request: Request, response: Response, course_id: str, viewer: str) -> dict[str, Any]:

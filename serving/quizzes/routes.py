@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from contracts.errors import LakeboardError
 from serving.access.tokens import unauthenticated
 from serving.connections import Connections
+from serving.courses import store as courses
 from serving.documented import documented
 from serving.ending import end_tasks
 from serving.lean import CACHE_CONTROL
@@ -38,10 +39,12 @@ Type = Literal[
 
 
 async def _load_when_possible(connections: Connections) -> None:
-    """Makes the tables and loads the starter quizzes as soon as Postgres is there."""
+    """Makes the tables and loads the starter courses and quizzes as soon as Postgres is there."""
     while True:
         try:
             await asyncio.to_thread(upgrade, connections.settings.postgres_url)
+            # Courses name quizzes by id alone: where there are quizzes, there are their courses.
+            await courses.load_starter(connections)
             new = await library.load_starter(connections)
         except (LakeboardError, psycopg.Error, SQLAlchemyError) as error:
             LOG.info("starter_quizzes_later error=%s", str(error).partition("\n")[0])
