@@ -215,10 +215,12 @@ async def show(connections: Connections, course_id: str, viewer: str) -> dict[st
         if not own and (visibility == PRIVATE or (archived and not enrolled)):
             raise unknown_course(course_id)
         found = await sql.execute(
-            "select quiz_id, title, level, types, question_count,"
+            # Another's quiz that is private now has no title here: it may have got a new one since.
+            "select quiz_id, case when visibility <> %s or owner_id = %s then title else quiz_id end,"
+            " level, types, question_count,"
             " version is not null and archived_at is null and (visibility <> %s or owner_id = %s)"
             " from quizzes where quiz_id = any(%s) and origin <> 'import'",
-            [PRIVATE, viewer, quizzes],
+            [PRIVATE, viewer, PRIVATE, viewer, quizzes],
         )
         rows = {row[0]: row for row in await found.fetchall()}
     return {

@@ -116,7 +116,7 @@ export function courseEditorScreen(courseId) {
       el("section", { class: "card" }, el("h2", { text: E.search }), field(T.library.search, search), found),
       el("p", { id: "course-conflict", class: "error", role: "alert" }),
       el("p", { class: "actions" }, el("button", { class: "primary", type: "submit", text: E.save }),
-        el("a", { class: "button", href: courseId ? `/#/courses/${courseId}` : "/#/courses", text: C.all })),
+        el("a", { class: "button", href: "/#/courses", text: C.all })),
     ], save)], { title: heading });
     redraw();
     look();

@@ -170,6 +170,13 @@ def test_a_course_has_only_quizzes_that_its_members_can_play(api: ApiProcess) ->
     author.ask("PUT", path, json=change, headers={"If-Match": '"r1"'}).raise_for_status()
     assert "unknown_quiz" == code(author.ask("POST", "/v1/courses", json=wanted(quizzes=[open_])))
 
+    # Another's, private since: nobody else reads its title here.
+    theirs = published(other, "public")
+    course = create(author, quizzes=[theirs])
+    other.ask("PUT", f"/v1/quizzes/{theirs}/visibility", json={"visibility": "private"}).raise_for_status()
+    shown = author.ask("GET", f"/v1/courses/{course['course_id']}").json()["quizzes"]
+    assert [(theirs, theirs, False)] == [(one["quiz_id"], one["title"], one["playable"]) for one in shown]
+
 
 @pytest.mark.service
 def test_a_course_that_is_private_now_is_its_members_no_more_but_they_may_leave(api: ApiProcess) -> None:
