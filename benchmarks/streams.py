@@ -1,7 +1,7 @@
 """The streams job at its limit: a filled topic read through every window, and how soon a window is in QuestDB.
 
     ./lakeboard bench streams [--answers 10000000 --rate 50000 --players 250000 --quizzes 5000 --parallelism 2]
-                              [--without sketches|trending|health …] [--live-s 120 --live-rate 1000] [--no-duckdb]
+                              [--without sketches|trending|health …] [--live-s 180 --live-rate 1000] [--no-duckdb]
 
 Claims: 50,000 answers/s through all streams together, steadily, from a topic filled before; 99 % of a window's rows in
 QuestDB within 5 s of the watermark. What is measured:
@@ -12,7 +12,7 @@ QuestDB within 5 s of the watermark. What is measured:
   rate that nine tenths of the ten-second spans reach. `--without` leaves one file out, to see what it costs;
 3 equal: every top 10 of every window that closed, against the same windows by plain SQL in DuckDB over the same answers as
   JSON lines, and how long that takes (`duckdb_s`; it reads a file at rest, keeps nothing and has no late answers);
-4 live: answers of now, windows of 10 s, the relay's writer and a QuestDB: from the watermark's passing (the ticker is
+4 live: answers of now, windows of 5 s, the relay's writer and a QuestDB: from the watermark's passing (the ticker is
   15 s behind the clock, which is slower than the answers' 10 s) to when a row can be read.
 
 Prints one JSON document; exit 1 if a window differs or a claim does not hold.
@@ -38,7 +38,7 @@ from rich.console import Console
 from benchmarks.load.many_answers import Play, duckdb_top, in_duckdb
 from cli.places import ROOT
 from cli.stack.layout import layout_from
-from contracts import names
+from contracts import names, tsdb
 from contracts.sketched import BY_KIND
 from flink_jobs.statements import OPTIONAL_FILES, TICKER_BEHIND_S
 from flink_jobs.submit import get
@@ -52,7 +52,7 @@ LEVELS = ("minute", "ten_minutes", "hour", "day")
 _SHOW = Console(stderr=True)
 # Nothing read for this long before the end: the job stands still.
 STANDS_STILL_S = 120.0
-LIVE_WINDOW_S = 10
+LIVE_WINDOW_S = 5
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -63,9 +63,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--players", type=int, default=250_000, help="all of them play all the time")
     parser.add_argument("--quizzes", type=int, default=5_000)
     parser.add_argument("--parallelism", type=int, default=2)
+    parser.add_argument("--taskmanager-mb", type=int, default=6_000, help="all memory of the TaskManager")
     optional = [file.removesuffix(".sql") for file in OPTIONAL_FILES]
     parser.add_argument("--without", action="append", default=[], choices=optional)
-    parser.add_argument("--live-s", type=int, default=120, help="0: no live part")
+    parser.add_argument("--live-s", type=int, default=180, help="0: no live part")
     parser.add_argument("--live-rate", type=int, default=1_000)
     parser.add_argument("--no-duckdb", action="store_true", help="no comparison")
     return parser.parse_args(argv)
@@ -244,7 +245,7 @@ def read(arguments: argparse.Namespace, play: Play, folder: Path) -> dict[str, A
     try:
         fill_s = fill(play, broker.url)
         _SHOW.print(f"{play.answers} answers filled in {fill_s:.0f} s")
-        flink = start_flink(folder / "flink")
+        flink = start_flink(folder / "flink", arguments.taskmanager_mb)
         try:
             progress = Progress(flink, play.answers)
             progress.start()
@@ -268,6 +269,7 @@ def read(arguments: argparse.Namespace, play: Play, folder: Path) -> dict[str, A
             if not arguments.no_duckdb:
                 document |= compare(play, broker.url, folder)
                 document["streams_to_duckdb"] = round(document["read_s"] / document["duckdb_s"], 2)
+                _SHOW.print({name: document[name] for name in ("windows_rows", "differences", "duckdb_s")})
             return document
         finally:
             flink.stop()
@@ -325,7 +327,7 @@ def live(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     try:
         daemons.append(broker := start_kafka(folder / "live_kafka"))
         daemons.append(questdb := start_questdb(folder / "live_questdb"))
-        daemons.append(flink := start_flink(folder / "live_flink"))
+        daemons.append(flink := start_flink(folder / "live_flink", arguments.taskmanager_mb))
         sink = (broker.url, questdb.url, stopping, lambda: None)
         making = (broker.url, arguments.live_rate, arguments.live_s + 600, stopping)
         threads = [
@@ -357,8 +359,9 @@ def live(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def watch(url: str, seconds: int) -> dict[float, float]:
     """End of a window (s) → when its first rows of users could be read, of those that came while watching."""
     door = Questdb(url)
+    door.make_tables()
     query = (
-        "select distinct cast(window_end as long) from top_k_minutes where level = 'minute' and kind = 'users' "
+        f"select distinct cast(window_end as long) from {tsdb.TOP_K.name} where level = 'minute' and kind = 'users' "
         "and scope = 'global'"
     )
     # What came before the watching began, came at a time that nobody knows.

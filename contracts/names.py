@@ -264,7 +264,7 @@ def word_tag(word: str) -> str:
 
 
 def word_of(tags: Iterable[str]) -> str | None:
-    """The slug of the first tag that names a word, None if none does. Twin: flink_jobs/top_k.sql."""
+    """The slug of the first tag that names a word, None if none does. Twin: flink_jobs/answers.sql."""
     for tag in tags:
         if tag.startswith(WORD_TAG) and len(tag) > len(WORD_TAG):
             return tag.removeprefix(WORD_TAG)

@@ -77,6 +77,8 @@ class Settings:
     data_dir: str = ""
     run_dir: str = ""
     answers_retention_days: int = ANSWERS_RETENTION_DAYS
+    # All memory of Flink's TaskManager. docs/capacity.md: how many players in one minute need how much.
+    taskmanager_mb: int = 1600
     # What `fresh=true` runs before a board is summed, words as in a shell; empty: by schedule alone.
     ingest_command: str = ""
     # How often, in the notation of the library `limits`; empty: unbounded. By address: joins (two hundred phones behind one
@@ -231,6 +233,7 @@ def _check_shards(settings: Settings) -> None:
         "valkey_wait_ms": (1, REPLICA_WAIT_MOST_MS),
         "valkey_memory_mb": (0, 10**8),
         "outbox_most_entries": (1, 10**8),
+        "taskmanager_mb": (1_400, 10**6),
     }
     for name, (least, most) in limits.items():
         value = getattr(settings, name)

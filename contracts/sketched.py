@@ -34,8 +34,8 @@ class Dimension:
     """One thing that is sketched.
 
     kind: its name in records and in the lake. sketch: which class of `sketches`. subject: kind of its keys (a question
-    is QUIZ/QUESTION, as quizzes number their own). measure: misses (wrong answers, by subject), elapsed_ms (a value an
-    answer) or users (who answered). epsilon: of a Count-Min; δ is 0.01.
+    is QUIZ/QUESTION, as quizzes number their own). measure: misses (wrong answers, by subject), elapsed_ms or points (a
+    value an answer) or users (who answered). epsilon: of a Count-Min; δ is 0.01.
     """
 
     kind: str
@@ -55,6 +55,7 @@ DIMENSIONS: tuple[Dimension, ...] = (
     Dimension("heavy_quizzes", FREQUENT_ITEMS, "quiz", "misses"),
     Dimension("heavy_words", FREQUENT_ITEMS, "word", "misses"),
     Dimension("elapsed_ms", QUANTILES, "", "elapsed_ms"),
+    Dimension("points", QUANTILES, "", "points"),
     Dimension("participants", DISTINCT, "user", "users"),
 )
 BY_KIND = {dimension.kind: dimension for dimension in DIMENSIONS}

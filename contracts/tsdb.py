@@ -140,12 +140,10 @@ ESTIMATES = Table(
     "estimates",
     "What each sketch of a window says: its heaviest keys, quantiles or number of keys, and how far it may be off.",
     (
-        Column(
-            "sketch", "SYMBOL", "kind in contracts/sketched.py: missed_questions, elapsed_ms, participants …"
-        ),
+        Column("sketch", "SYMBOL", "kind in contracts/sketched.py: missed_questions, points, participants …"),
         Column("level", "SYMBOL", "length of the window: minute, hour, day (so far)"),
         Column("subject_id", "VARCHAR", "the heavy question, quiz, type or word; p50 … p99; all"),
-        Column("estimate", "LONG", "how often it was missed; ms; number of different users"),
+        Column("estimate", "LONG", "how often it was missed; ms; points; number of different users"),
         Column("lower", "LONG", "the truth is at least this, at `confidence`"),
         Column("upper", "LONG", "the truth is at most this, at `confidence`"),
         Column("bound", "LONG", "how far truth and estimate may lie apart, the wider side"),

@@ -14,6 +14,7 @@ CREATE TABLE bodies (
   'properties.bootstrap.servers' = '${bootstrap}',
   'properties.group.id' = '${group}-bodies',
   'properties.isolation.level' = 'read_committed',
+  'properties.max.poll.records' = '5000',
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'raw'
 );
@@ -40,14 +41,15 @@ CREATE TABLE health (
   'sink.delivery-guarantee' = 'at-least-once'
 );
 
--- One row per skipped record. `kind` is always 'health', which the planner must not know: it would take the constant
+-- One row per skipped record. Bytes that are no UTF-8 are read as U+FFFD: encoding them again tells them. `kind` is always 'health', which the planner must not know: it would take the constant
 -- out of the grouping, miss the sink's key, and send a tombstone before each new count; so with scope and level.
 CREATE TEMPORARY VIEW skipped AS
 SELECT CASE WHEN appended_at IS NULL THEN 'unknown' ELSE 'health' END AS kind,
   CASE WHEN appended_at IS NULL THEN 'unknown' ELSE 'global' END AS `scope`,
   CASE WHEN appended_at IS NULL THEN 'unknown' ELSE 'day' END AS `level`, ${day_us} AS day_us, place
 FROM (
-  SELECT appended_at, CAST(1 AS BIGINT) AS place FROM bodies WHERE NOT COALESCE(body IS JSON OBJECT, FALSE)
+  SELECT appended_at, CAST(1 AS BIGINT) AS place FROM bodies
+  WHERE NOT COALESCE(body IS JSON OBJECT, FALSE) OR ENCODE(body, 'UTF-8') <> CAST(body AS BYTES)
   UNION ALL
   SELECT appended_at, CAST(2 AS BIGINT) AS place FROM merged WHERE NOT fits
 );

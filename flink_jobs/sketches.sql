@@ -32,20 +32,28 @@ CREATE TABLE window_sketches (
 CREATE TEMPORARY VIEW counts_by_subject AS
 SELECT window_start, window_end, kind AS subject, SUM(plays) AS answers,
   ARRAY_AGG(CONCAT(subject_id, ':', CAST(CASE kind WHEN 'users' THEN plays ELSE misses END AS STRING))) AS counts
-FROM TABLE(TUMBLE(TABLE minutes, DESCRIPTOR(minute_time), ${window})) WHERE `scope` = 'global'
+FROM TABLE(TUMBLE(TABLE minutes, DESCRIPTOR(minute_time), ${window}))
 GROUP BY window_start, window_end, kind;
 
--- One row per (minute, time taken): how many answers took as many ms. A clock that went back counts as 0.
-CREATE TEMPORARY VIEW minute_times AS
-SELECT window_time AS part_time, taken_ms, COUNT(*) AS plays
+-- One row per (minute, time taken, points): how many answers took as many ms and brought as much. A clock that went
+-- back counts as 0. Points follow from the time where the answer is right, so there are few more rows than times.
+CREATE TEMPORARY VIEW minute_values_summed AS
+SELECT window_time AS part_time, taken_ms, points, COUNT(*) AS plays
 FROM TABLE(TUMBLE(TABLE in_time, DESCRIPTOR(event_time), ${window}))
-GROUP BY window_start, window_end, window_time, taken_ms;
+GROUP BY window_start, window_end, window_time, taken_ms, points;
 
--- One row per minute: the counts of all times taken.
+-- One row per minute: the counts of all times taken; a time may be in it more than once.
 CREATE TEMPORARY VIEW counts_of_times AS
 SELECT window_start, window_end, SUM(plays) AS answers,
   ARRAY_AGG(CONCAT(CAST(taken_ms AS STRING), ':', CAST(plays AS STRING))) AS counts
-FROM TABLE(TUMBLE(TABLE minute_times, DESCRIPTOR(part_time), ${window}))
+FROM TABLE(TUMBLE(TABLE minute_values, DESCRIPTOR(part_time), ${window}))
+GROUP BY window_start, window_end;
+
+-- The same of points.
+CREATE TEMPORARY VIEW counts_of_points AS
+SELECT window_start, window_end, SUM(plays) AS answers,
+  ARRAY_AGG(CONCAT(CAST(points AS STRING), ':', CAST(plays AS STRING))) AS counts
+FROM TABLE(TUMBLE(TABLE minute_values, DESCRIPTOR(part_time), ${window}))
 GROUP BY window_start, window_end;
 
 INSERT INTO window_sketches
@@ -56,3 +64,7 @@ INSERT INTO window_sketches
 SELECT 'elapsed_ms', 'minute', ${window_start_us}, ${window_end_us}, answers, CAST(NULL AS ARRAY<STRING>),
   build_sketch('elapsed_ms', counts)
 FROM counts_of_times;
+INSERT INTO window_sketches
+SELECT 'points', 'minute', ${window_start_us}, ${window_end_us}, answers, CAST(NULL AS ARRAY<STRING>),
+  build_sketch('points', counts)
+FROM counts_of_points;

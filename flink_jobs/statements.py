@@ -43,16 +43,32 @@ LEAST_PLAYS = 10
 LEAST_SCORE = 3
 # Of subjects, for the first of two rankings: more even the load further, and send more rows to the second.
 BUCKETS = 16
-# Views that go through a DataStream and back, and the time of their rows: a wall the planner moves nothing across.
+
+
+@dataclass(frozen=True, slots=True)
+class Wall:
+    """A view as a DataStream and back: a wall that the planner moves nothing across. `time`: of the rows of `name`."""
+
+    name: str
+    time: str
+    # A sum's part in the task where rows arise, before its exchange: where few keys may get most rows. Where keys
+    # are spread already, it copies each row and merges none, and its buffer is memory that the sum lacks.
+    two_stages: bool = True
+
+
 WALLS = {
-    "timed": ("merged", "event_time"),
-    "minute_players_summed": ("minute_players", "part_time"),
-    "minute_questions_summed": ("minute_questions", "part_time"),
-    "minutes_summed": ("minutes", "minute_time"),
-    "tens_summed": ("tens", "ten_time"),
+    "timed": Wall("merged", "event_time"),
+    "minute_players_summed": Wall("minute_players", "part_time", two_stages=False),
+    "minute_questions_summed": Wall("minute_questions", "part_time"),
+    "minute_values_summed": Wall("minute_values", "part_time"),
+    "minutes_summed": Wall("minutes", "minute_time"),
+    "tens_summed": Wall("tens", "ten_time", two_stages=False),
+    "hours_summed": Wall("hours", "hour_time", two_stages=False),
+    "days_summed": Wall("days", "day_time", two_stages=False),
 }
 _ONE_ROW = "\n  'number-of-rows' = '1',"
 _EPOCH_S = "CAST(TIMESTAMPDIFF(SECOND, TIMESTAMP '1970-01-01 00:00:00', {}) AS BIGINT)"
+_END_S = "(" + _EPOCH_S.format("CAST({} AS TIMESTAMP(3))") + " + 1)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +134,9 @@ def parameters(
         "window_start_us": _EPOCH_S.format("window_start") + " * 1000000",
         "window_end_us": _EPOCH_S.format("window_end") + " * 1000000",
         # A window's time is 1 ms before its end. TIMESTAMPDIFF wants both of one kind; the session's zone is UTC.
-        "end_s": "(" + _EPOCH_S.format("CAST(ten_time AS TIMESTAMP(3))") + " + 1)",
+        "end_s": _END_S.format("ten_time"),
+        "minute_end_us": _END_S.format("minute_time") + " * 1000000",
+        "ten_end_us": _END_S.format("ten_time") + " * 1000000",
         "day_us": _EPOCH_S.format("CAST(appended_at AS TIMESTAMP(3))") + " / 86400 * 86400000000",
         "kinds_by_subject": _kinds_by_subject(),
         "header_type": names.HEADER_TYPE,

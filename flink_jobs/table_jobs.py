@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flink_jobs.statements import WALLS
+from flink_jobs.statements import WALLS, Wall
 
 
 def environment_of(options: Mapping[str, str]) -> Any:
@@ -38,12 +38,12 @@ def add_statements(environment: Any, texts: Sequence[str]) -> Any:
             environment.execute_sql(text)
         view = text.removeprefix("CREATE TEMPORARY VIEW ").split(None, 1)[0]
         if view in WALLS:
-            _wall(environment, view, *WALLS[view])
+            _wall(environment, view, WALLS[view])
     return inserts
 
 
-def _wall(environment: Any, source: str, name: str, time: str) -> None:
-    """View `source` as view `name`, through a DataStream that the planner moves nothing across. time: of its rows.
+def _wall(environment: Any, source: str, wall: Wall) -> None:
+    """View `source` as a wall.
 
     Rows stay in Flink's own form: as Java objects, the default, each would be converted twice.
     """
@@ -54,6 +54,9 @@ def _wall(environment: Any, source: str, name: str, time: str) -> None:
     table = environment.from_path(source)._j_table
     fields = table.getResolvedSchema().toPhysicalRowDataType()
     internal = jvm.types.utils.DataTypeUtils.toInternalDataType(fields)
-    stream = java.toDataStream(table, internal)
-    keep_watermark = jvm.api.Schema.newBuilder().watermark(time, "SOURCE_WATERMARK()").build()
-    java.createTemporaryView(name, stream, keep_watermark)
+    phases = "table.optimizer.agg-phase-strategy"
+    environment.get_config().set(phases, "TWO_PHASE" if wall.two_stages else "ONE_PHASE")
+    stream = java.toDataStream(table, internal)  # planned here and now
+    environment.get_config().set(phases, "AUTO")
+    keep_watermark = jvm.api.Schema.newBuilder().watermark(wall.time, "SOURCE_WATERMARK()").build()
+    java.createTemporaryView(wall.name, stream, keep_watermark)

@@ -8,10 +8,11 @@
 --   plain one should a query ever turn into a changelog. A day's rows are written again at each step, under the same
 --   keys. Order of users is that of contracts/ranking.py: points down, reached_at (tick 1 s) up, user_id down; of the
 --   others: amount down, id down.
--- An answer costs two additions (minute_players, minute_questions); everything longer is summed from these minutes. Each
---   sum is made twice, in the task where rows arise and then by key, and each ranking first within ${buckets} buckets
---   of subjects: so a quiz that everybody plays sends a task its players once a minute and ten rows of each bucket,
---   not its answers.
+-- An answer costs two additions (minute_players, minute_questions); everything longer is summed from these minutes. What
+--   may fall on few keys is summed twice, in the task where rows arise and then by key; what is spread over players
+--   already, once (statements.WALLS). The ranking of all play is made within ${buckets} buckets of subjects and then of
+--   their winners; that of a quiz, of its players in one go, since each key of a ranking costs a search in RocksDB. So
+--   a quiz that everybody plays sends a task its players once a minute, not its answers.
 
 CREATE TABLE top_k (
   kind STRING,
@@ -54,123 +55,91 @@ SELECT window_time AS part_time, quiz_id, question_id, question_type, word, COUN
 FROM TABLE(TUMBLE(TABLE in_time, DESCRIPTOR(event_time), ${window}))
 GROUP BY window_start, window_end, window_time, quiz_id, question_id, question_type, word;
 
--- Several rows per (minute, kind, scope, subject): summands of what is ranked. amount: points, plays or misses by kind.
--- Subjects are those of contracts.sketched.subject_of.
+-- Several rows per (minute, kind, subject): summands over all quizzes. amount: points, plays or misses by kind. Subjects
+-- are those of contracts.sketched.subject_of.
 CREATE TEMPORARY VIEW parts AS
-SELECT part_time, 'users' AS kind, 'global' AS `scope`, user_id AS subject_id, points AS amount, plays,
-  CAST(0 AS BIGINT) AS misses, reached_s
+SELECT part_time, 'users' AS kind, user_id AS subject_id, points AS amount, plays, CAST(0 AS BIGINT) AS misses, reached_s
 FROM minute_players
 UNION ALL
-SELECT part_time, 'users', CONCAT('quiz:', quiz_id), user_id, points, plays, CAST(0 AS BIGINT), reached_s
-FROM minute_players
+SELECT part_time, 'quizzes', quiz_id, plays, plays, misses, CAST(NULL AS BIGINT) FROM minute_questions
 UNION ALL
-SELECT part_time, 'quizzes', 'global', quiz_id, plays, plays, misses, CAST(NULL AS BIGINT) FROM minute_questions
-UNION ALL
-SELECT part_time, 'questions', 'global', CONCAT(quiz_id, '/', question_id), misses, plays, misses,
-  CAST(NULL AS BIGINT)
+SELECT part_time, 'questions', CONCAT(quiz_id, '/', question_id), misses, plays, misses, CAST(NULL AS BIGINT)
 FROM minute_questions
 UNION ALL
-SELECT part_time, 'types', 'global', question_type, misses, plays, misses, CAST(NULL AS BIGINT) FROM minute_questions
+SELECT part_time, 'types', question_type, misses, plays, misses, CAST(NULL AS BIGINT) FROM minute_questions
 UNION ALL
-SELECT part_time, 'words', 'global', word, misses, plays, misses, CAST(NULL AS BIGINT) FROM minute_questions
+SELECT part_time, 'words', word, misses, plays, misses, CAST(NULL AS BIGINT) FROM minute_questions
 WHERE word IS NOT NULL;
 
--- One row per (minute, kind, scope, subject).
+-- One row per (minute, kind, subject).
 CREATE TEMPORARY VIEW minutes_summed AS
-SELECT window_time AS minute_time, kind, `scope`, subject_id, SUM(amount) AS amount, SUM(plays) AS plays,
+SELECT window_time AS minute_time, kind, subject_id, SUM(amount) AS amount, SUM(plays) AS plays,
   SUM(misses) AS misses, MAX(reached_s) AS reached_s
 FROM TABLE(TUMBLE(TABLE parts, DESCRIPTOR(part_time), ${window}))
-GROUP BY window_start, window_end, window_time, kind, `scope`, subject_id;
+GROUP BY window_start, window_end, window_time, kind, subject_id;
+
+-- One row per (minute, kind, scope, subject): those, and each quiz' players, of whom there is one row each already.
+CREATE TEMPORARY VIEW scoped AS
+SELECT minute_time, kind, 'global' AS `scope`, subject_id, amount, plays, reached_s FROM minutes
+UNION ALL
+SELECT part_time, 'users', CONCAT('quiz:', quiz_id), user_id, points, plays, reached_s FROM minute_players;
 
 -- One row per (ten minutes every two, kind, scope, subject).
 CREATE TEMPORARY VIEW tens_summed AS
 SELECT window_time AS ten_time, kind, `scope`, subject_id,
   SUM(amount) AS amount, SUM(plays) AS plays, MAX(reached_s) AS reached_s
-FROM TABLE(HOP(TABLE minutes, DESCRIPTOR(minute_time), ${ten_slide}, ${ten}))
+FROM TABLE(HOP(TABLE scoped, DESCRIPTOR(minute_time), ${ten_slide}, ${ten}))
 GROUP BY window_start, window_end, window_time, kind, `scope`, subject_id;
 
 -- Those of `tens` that follow one another without overlap: what longer windows are summed from.
 CREATE TEMPORARY VIEW whole_tens AS
 SELECT ten_time, kind, `scope`, subject_id, amount, reached_s FROM tens WHERE MOD(${end_s}, ${ten_s}) = 0;
 
--- One row per (minute, kind, scope, place). The sums have no window any more: they are put into it again.
-CREATE TEMPORARY VIEW ranked_minutes AS
-SELECT kind, `scope`, 'minute' AS `level`, ${window_start_us} AS window_start_us, place,
-  ${window_end_us} AS window_end_us, subject_id, amount, reached_s * 1000000 AS reached_at_us
-FROM (
-  SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`
-    ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS place
-  FROM (
-    SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`, bucket
-      ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS bucket_place
-    FROM (
-      SELECT window_start, window_end, kind, `scope`, subject_id, amount, reached_s,
-        MOD(HASH_CODE(subject_id), ${buckets}) AS bucket
-      FROM TABLE(TUMBLE(TABLE minutes, DESCRIPTOR(minute_time), ${window}))
-    ) WHERE amount > 0 OR kind = 'users'
-  ) WHERE bucket_place <= 10
-) WHERE place <= 10;
-INSERT INTO top_k SELECT * FROM ranked_minutes WHERE `scope` = 'global';
-INSERT INTO top_k_quizzes SELECT * FROM ranked_minutes WHERE `scope` <> 'global';
+-- One row per (hour every ten minutes, kind, scope, subject).
+CREATE TEMPORARY VIEW hours_summed AS
+SELECT window_time AS hour_time, ${window_start_us} AS window_start_us, kind, `scope`, subject_id, SUM(amount) AS amount,
+  MAX(reached_s) AS reached_s
+FROM TABLE(HOP(TABLE whole_tens, DESCRIPTOR(ten_time), ${ten}, ${hour}))
+GROUP BY window_start, window_end, window_time, kind, `scope`, subject_id;
 
--- One row per (ten minutes every two, kind, scope, place). Their last two tell them apart.
-CREATE TEMPORARY VIEW ranked_tens AS
-SELECT kind, `scope`, 'ten_minutes' AS `level`, ${window_end_us} - ${ten_s} * 1000000 AS window_start_us, place,
-  ${window_end_us} AS window_end_us, subject_id, amount, reached_s * 1000000 AS reached_at_us
-FROM (
-  SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`
-    ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS place
-  FROM (
-    SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`, bucket
-      ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS bucket_place
-    FROM (
-      SELECT window_start, window_end, kind, `scope`, subject_id, amount, reached_s,
-        MOD(HASH_CODE(subject_id), ${buckets}) AS bucket
-      FROM TABLE(TUMBLE(TABLE tens, DESCRIPTOR(ten_time), ${ten_slide}))
-    ) WHERE amount > 0 OR kind = 'users'
-  ) WHERE bucket_place <= 10
-) WHERE place <= 10;
-INSERT INTO top_k SELECT * FROM ranked_tens WHERE `scope` = 'global';
-INSERT INTO top_k_quizzes SELECT * FROM ranked_tens WHERE `scope` <> 'global';
+-- One row per (UTC day so far every ten minutes, kind, scope, subject).
+CREATE TEMPORARY VIEW days_summed AS
+SELECT window_time AS day_time, ${window_start_us} AS window_start_us, kind, `scope`, subject_id, SUM(amount) AS amount,
+  MAX(reached_s) AS reached_s
+FROM TABLE(CUMULATE(TABLE whole_tens, DESCRIPTOR(ten_time), ${ten}, ${day}))
+GROUP BY window_start, window_end, window_time, kind, `scope`, subject_id;
 
--- One row per (hour every ten minutes, kind, scope, place).
-CREATE TEMPORARY VIEW ranked_hours AS
-SELECT kind, `scope`, 'hour' AS `level`, ${window_start_us} AS window_start_us, place,
-  ${window_end_us} AS window_end_us, subject_id, amount, reached_s * 1000000 AS reached_at_us
-FROM (
-  SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`
-    ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS place
-  FROM (
-    SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`, bucket
-      ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS bucket_place
-    FROM (
-      SELECT window_start, window_end, kind, `scope`, subject_id, SUM(amount) AS amount, MAX(reached_s) AS reached_s,
-        MOD(HASH_CODE(subject_id), ${buckets}) AS bucket
-      FROM TABLE(HOP(TABLE whole_tens, DESCRIPTOR(ten_time), ${ten}, ${hour}))
-      GROUP BY window_start, window_end, kind, `scope`, subject_id
-    ) WHERE amount > 0 OR kind = 'users'
-  ) WHERE bucket_place <= 10
-) WHERE place <= 10;
-INSERT INTO top_k SELECT * FROM ranked_hours WHERE `scope` = 'global';
-INSERT INTO top_k_quizzes SELECT * FROM ranked_hours WHERE `scope` <> 'global';
+-- One row per (window of any length, kind, scope, subject). `level` and its start tell lengths apart; sum_time = 1 ms
+-- before its end.
+CREATE TEMPORARY VIEW sums AS
+SELECT minute_time AS sum_time, 'minute' AS `level`, ${minute_end_us} - ${window_s} * 1000000 AS window_start_us,
+  kind, `scope`, subject_id, amount, reached_s
+FROM scoped
+UNION ALL
+SELECT ten_time, 'ten_minutes', ${ten_end_us} - ${ten_s} * 1000000, kind, `scope`, subject_id, amount, reached_s
+FROM tens
+UNION ALL
+SELECT hour_time, 'hour', window_start_us, kind, `scope`, subject_id, amount, reached_s FROM hours
+UNION ALL
+SELECT day_time, 'day', window_start_us, kind, `scope`, subject_id, amount, reached_s FROM days;
 
--- One row per (UTC day so far every ten minutes, kind, scope, place).
-CREATE TEMPORARY VIEW ranked_days AS
-SELECT kind, `scope`, 'day' AS `level`, ${window_start_us} AS window_start_us, place,
-  ${window_end_us} AS window_end_us, subject_id, amount, reached_s * 1000000 AS reached_at_us
+-- One row per (window of any length, kind, scope, place). Sums have no window any more: all that end together are put
+-- into the minute in which they do.
+CREATE TEMPORARY VIEW ranked AS
+SELECT kind, `scope`, `level`, window_start_us, place, ${window_end_us} AS window_end_us, subject_id, amount,
+  reached_s * 1000000 AS reached_at_us
 FROM (
-  SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, `level`, window_start_us, kind, `scope`
     ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS place
   FROM (
-    SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, kind, `scope`, bucket
+    SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, `level`, window_start_us, kind, `scope`, bucket
       ORDER BY amount DESC, COALESCE(reached_s, 0) ASC, subject_id DESC) AS bucket_place
     FROM (
-      SELECT window_start, window_end, kind, `scope`, subject_id, SUM(amount) AS amount, MAX(reached_s) AS reached_s,
-        MOD(HASH_CODE(subject_id), ${buckets}) AS bucket
-      FROM TABLE(CUMULATE(TABLE whole_tens, DESCRIPTOR(ten_time), ${ten}, ${day}))
-      GROUP BY window_start, window_end, kind, `scope`, subject_id
+      SELECT window_start, window_end, `level`, window_start_us, kind, `scope`, subject_id, amount, reached_s,
+        CASE `scope` WHEN 'global' THEN MOD(HASH_CODE(subject_id), ${buckets}) ELSE 0 END AS bucket
+      FROM TABLE(TUMBLE(TABLE sums, DESCRIPTOR(sum_time), ${window}))
     ) WHERE amount > 0 OR kind = 'users'
   ) WHERE bucket_place <= 10
 ) WHERE place <= 10;
-INSERT INTO top_k SELECT * FROM ranked_days WHERE `scope` = 'global';
-INSERT INTO top_k_quizzes SELECT * FROM ranked_days WHERE `scope` <> 'global';
+INSERT INTO top_k SELECT * FROM ranked WHERE `scope` = 'global';
+INSERT INTO top_k_quizzes SELECT * FROM ranked WHERE `scope` <> 'global';

@@ -25,6 +25,7 @@ CHOSEN = (
     "valkey_memory_mb",
     "outbox_most_entries",
     "answers_retention_days",
+    "taskmanager_mb",
     "limit_joins",
     "limit_openings",
     "limit_requests",

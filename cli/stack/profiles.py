@@ -109,7 +109,7 @@ def _warehouse(layout: Layout) -> list[Process]:
         ),
         *hdfs(layout.data("hdfs"), layout.jars("hadoop"), hdfs_ports),
         questdb(layout.data("questdb"), layout.jars("questdb"), questdb_ports),
-        *flink(layout, ("kafka", "datanode")),
+        *flink(layout, ("kafka", "datanode"), layout.settings("full").taskmanager_mb),
         # Last: its Java would take the processor from those that play and settling need.
         streams(layout, ("taskmanager", "airflow_api")),
         *airflow(layout, ("postgres",)),

@@ -113,7 +113,7 @@ class Approx:
     def quantiles(
         self, chosen: Selection, ranks: Sequence[float], more: Sequence[windows.Sketch] = ()
     ) -> Quantized:
-        """Quantiles of the time taken; none where nobody answered."""
+        """Quantiles of a value an answer; none where nobody answered."""
         sketch = cast(Quantiles, self._merged(chosen, more))
         count, late = sketch.count, len(chosen.late)
         share = late / (count + late) if late else 0.0

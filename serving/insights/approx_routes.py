@@ -60,6 +60,10 @@ _ELAPSED_EXAMPLE = {
     "quantiles": [{"q": 0.95, "estimate": 8120, "lower": 8007, "upper": 8211}],
     **_RANGE_EXAMPLE,
 }
+_POINTS_EXAMPLE = {
+    **_ELAPSED_EXAMPLE,
+    "quantiles": [{"q": 0.95, "estimate": 984, "lower": 983, "upper": 985}],
+}
 
 
 def _documented(example: dict[str, Any]) -> Responses:
@@ -257,25 +261,37 @@ async def participants(request: Request, from_: From = None, to: To = None) -> d
     }
 
 
+Ranks = Annotated[list[float] | None, Query(max_length=MOST_RANKS, description="default: 0.5, 0.95, 0.99")]
+
+
 @router.get(
     "/elapsed_ms",
     summary="Quantiles of the time taken for an answer",
     responses=_documented(_ELAPSED_EXAMPLE),
 )
-async def elapsed_ms(
-    request: Request,
-    q: Annotated[
-        list[float] | None, Query(max_length=MOST_RANKS, description="default: 0.5, 0.95, 0.99")
-    ] = None,
-    from_: From = None,
-    to: To = None,
-) -> dict[str, Any]:
+async def elapsed_ms(request: Request, q: Ranks = None, from_: From = None, to: To = None) -> dict[str, Any]:
     """Milliseconds; lower <= truth <= upper at the confidence. No quantiles where nobody answered."""
+    return await _quantiles(request, "elapsed_ms", q, from_, to)
+
+
+@router.get(
+    "/points",
+    summary="Quantiles of the points that an answer brought",
+    responses=_documented(_POINTS_EXAMPLE),
+)
+async def points(request: Request, q: Ranks = None, from_: From = None, to: To = None) -> dict[str, Any]:
+    """Points, 0 for a wrong answer; lower <= truth <= upper at the confidence. No quantiles where nobody answered."""
+    return await _quantiles(request, "points", q, from_, to)
+
+
+async def _quantiles(
+    request: Request, kind: str, q: list[float] | None, from_: datetime | None, to: datetime | None
+) -> dict[str, Any]:
     ranks = q if q else [0.5, 0.95, 0.99]
     for rank in ranks:
         if not 0.0 <= rank <= 1.0:
             raise BadInput("invalid_field", f"q {rank} is not in 0 … 1")
-    found = await _range(request, "elapsed_ms", from_, to)
+    found = await _range(request, kind, from_, to)
     asked = await run_in_threadpool(found.replica.approx.quantiles, found.chosen, ranks, found.more)
     quantiles = [
         {"q": one.rank, "estimate": one.value, "lower": one.lower, "upper": one.upper}

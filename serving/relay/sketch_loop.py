@@ -29,7 +29,7 @@ LOG = logging.getLogger(__name__)
 # An hour's sketch may be this much later than it could be, and a late answer counted this much later.
 EVERY_S = 10.0
 _RETRY_S = 5.0
-# Tombstones and records of one transaction: a day of minutes of nine kinds. What is left goes in the next.
+# Tombstones and records of one transaction: a day of minutes of ten kinds. What is left goes in the next.
 MOST_TOMBSTONES = 13_000
 _LEASE = 0x736B7463
 _TIMEOUT_S = 30

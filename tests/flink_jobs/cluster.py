@@ -73,8 +73,10 @@ class Cluster:
         }
         return self.run("flink_jobs.submit", options, *more)
 
-    def rest(self, path: str, method: str = "GET") -> Any:
-        request = urllib.request.Request(self.flink.url + path, method=method)
+    def rest(self, path: str, method: str = "GET", body: dict[str, str] | None = None) -> Any:
+        content = None if body is None else json.dumps(body).encode()
+        kind = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.flink.url + path, content, kind, method=method)
         with urllib.request.urlopen(request, timeout=10) as reply:
             return json.loads(reply.read() or b"{}")
 
@@ -85,18 +87,22 @@ class Cluster:
             time.sleep(0.3)
 
     def await_new_checkpoint(self, job: str, seconds: float = 25) -> None:
-        """Wait for one that began a second from now or later, when what was sent has been read.
+        """Have one made that begins a second from now or later, when what was sent has been read.
 
         Not longer than the idle timeout: then the window would no longer be open.
         """
-        since_ms = time.time() * 1000 + 1000
+        time.sleep(1)
+        since_ms = time.time() * 1000
         deadline = time.monotonic() + seconds
         while True:
-            newest = self.rest(f"/jobs/{job}/checkpoints")["latest"]["completed"]
+            found = self.rest(f"/jobs/{job}/checkpoints")
+            newest = found["latest"]["completed"]
             if newest and newest["trigger_timestamp"] > since_ms:
                 return
             assert time.monotonic() < deadline, "no checkpoint completes"
-            time.sleep(0.2)
+            if not found["counts"]["in_progress"]:
+                self.rest(f"/jobs/{job}/checkpoints", "POST", {"checkpointType": "CONFIGURED"})
+            time.sleep(0.5)
 
     def play(self, window_us: int, number: int) -> None:
         """`number` answers anywhere in one window, and noise."""

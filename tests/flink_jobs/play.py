@@ -24,7 +24,7 @@ from tests.flink_jobs.model import Trending, Windows, text_of, windows_of
 WINDOW_S = 10
 WINDOW_US = WINDOW_S * 1_000_000
 # What `noise` sends that the job counts as skipped.
-NOISE = {"not_json": 3, "no_answer": 2}
+NOISE = {"not_json": 4, "no_answer": 2}
 
 
 def answer(number: int, occurred_at_us: int, random: Random) -> events.AnswerEvent:
@@ -44,7 +44,7 @@ def answer(number: int, occurred_at_us: int, random: Random) -> events.AnswerEve
         quiz_version=1,
         question_id=question_id,
         question_type="choice",
-        skill_tags=("a", f"word:w{question % 7}") if question % 5 else ("a", "b"),
+        skill_tags=_tags(question),
         choice=None,
         correct=correct,
         elapsed_ms=10,
@@ -52,6 +52,13 @@ def answer(number: int, occurred_at_us: int, random: Random) -> events.AnswerEve
         rule="speed@1",
         points=500 + random.randrange(3) if correct else 0,
     )
+
+
+def _tags(question: int) -> tuple[str, ...]:
+    """The word in every place that the SQL reads on its own, behind a tag that is none, and nowhere."""
+    word = f"word:w{question % 7}"
+    places = [(word,), ("a", word), ("word:", "b", word), ("a", "b", "c", word, "word:other"), ("a", "b"), ()]
+    return places[question % len(places)]
 
 
 def minutes_of(windows: Windows) -> Windows:
@@ -183,6 +190,7 @@ def noise(producer: KafkaProducer, item: events.AnswerEvent) -> None:
         b"",
         json.dumps({"origin": "live", "user_id": item.user_id}).encode(),
         events.encode(item).replace(b'"points":', b'"points":"many","was":'),
+        events.encode(item).replace(b'"choice":null', b'"choice":"\xff"'),
     ):
         producer.send(names.ANSWERS, value=value, partition=partition)
     past = replace(item, origin="import", occurred_at_us=1_500_000_000_000_000, points=2**31 - 1)

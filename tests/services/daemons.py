@@ -19,6 +19,7 @@ from cli.stack.postgres import create_database, postgres, url_of
 from cli.stack.process import Process, Running, free_port, launch, port_open
 from cli.stack.questdb import QuestdbPorts, questdb
 from cli.stack.valkey import valkey
+from contracts.settings import Settings
 
 
 @dataclass
@@ -199,7 +200,7 @@ class FlinkDaemon(Daemon):
         self.running.stop()
 
 
-def start_flink(folder: Path) -> FlinkDaemon:
+def start_flink(folder: Path, taskmanager_mb: int = Settings().taskmanager_mb) -> FlinkDaemon:
     """Starts the stack's own Flink cluster, moved to ports that are free."""
     cache = layout_from(os.environ).cache
     doors = [PORTS[name] for name in PORTS if name.startswith("flink")]
@@ -209,7 +210,7 @@ def start_flink(folder: Path) -> FlinkDaemon:
         if not any(port + offset > 65_535 or port_open(port + offset) for port in doors)
     )
     layout = Layout(folder, cache, offset)
-    first, second = flink(layout, ())
+    first, second = flink(layout, (), taskmanager_mb)
     jobmanager = launch(first, layout.log(first.name))
     try:
         taskmanager = launch(second, layout.log(second.name))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import BadInput
-from contracts.sketched import BY_KIND, DIMENSIONS, Dimension, subject_of
+from contracts.sketched import BY_KIND, DIMENSIONS, QUANTILES, Dimension, subject_of
 from sketches import windows
 from sketches.count_min import CountMin
 from sketches.distinct import Distinct
@@ -26,6 +26,7 @@ class Answer:
     skill_tags: tuple[str, ...]
     correct: bool
     elapsed_ms: int
+    points: int
     user_id: str
 
 
@@ -38,6 +39,7 @@ ANSWERS = st.lists(
         st.sampled_from([(), ("verbs",), ("word:run",), ("verbs", "word:go")]),
         st.booleans(),
         st.integers(0, 90_000),
+        st.integers(0, 1_000),
         st.integers(0, 30).map(str),
     ),
     max_size=40,
@@ -46,8 +48,8 @@ ANSWERS = st.lists(
 
 def at_once(dimension: Dimension, answers: list[Answer]) -> windows.Sketch:
     """As Flink makes it: from counts by key or from values."""
-    if dimension.measure == "elapsed_ms":
-        return windows.of_values(dimension, [answer.elapsed_ms for answer in answers])
+    if dimension.sketch == QUANTILES:
+        return windows.of_values(dimension, [getattr(answer, dimension.measure) for answer in answers])
     if dimension.measure == "users":
         return windows.of_counts(dimension, Counter(answer.user_id for answer in answers))
     counts: Counter[str] = Counter()
@@ -81,7 +83,7 @@ def test_one_by_one_merged_and_at_once_tell_the_same(some: list[Answer], more: l
         parts = [windows.from_text(dimension, text), at_once(dimension, more), windows.empty(dimension)]
         both = windows.merged(dimension, parts)
         assert says(dimension, whole) == says(dimension, one_by_one)
-        if dimension.measure != "elapsed_ms" or len(some + more) < 60:
+        if dimension.sketch != QUANTILES or len(some + more) < 60:
             assert says(dimension, whole) == says(dimension, both)
         assert says(dimension, at_once(dimension, some)) == says(dimension, parts[0]), (
             "merging changed a part"
@@ -96,6 +98,7 @@ def test_another_size_or_kind_is_refused() -> None:
         "heavy_words": FrequentItems.from_size(5),
         "participants": Distinct.from_size(5),
         "elapsed_ms": Quantiles.from_size(24),
+        "points": Quantiles.from_size(24),
     }
     for kind, other in others.items():
         for data in (other.to_bytes(), b"", windows.empty(BY_KIND["heavy_quizzes"]).to_bytes()[:20]):

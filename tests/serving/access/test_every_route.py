@@ -45,6 +45,7 @@ DECIDED = {
     "POST /v1/admin/users/{user_id}/ticket": ADMINS,
     "POST /v1/admin/users/{user_id}/unblock": ADMINS,
     "GET /v1/approx/elapsed_ms": ANYONE,
+    "GET /v1/approx/points": ANYONE,
     "GET /v1/approx/heaviest/{subject}": ANYONE,
     "GET /v1/approx/misses/{subject}/{id}": ANYONE,
     "GET /v1/approx/misses/question/{quiz_id}/{question_id}": ANYONE,

@@ -28,6 +28,10 @@ class Answer:
     elapsed_ms: int
     user_id: str
 
+    @property
+    def points(self) -> int:
+        return 1_000 - self.elapsed_ms // 40 if self.correct else 0
+
 
 def play(seed: int, start_us: int, minutes: Iterable[int], each: int = 6) -> list[Answer]:
     """Some answers in each of the minutes after `start_us`."""

@@ -142,6 +142,9 @@ def test_heaviest_participants_and_quantiles() -> None:
     times = one.get("/v1/approx/elapsed_ms", params={**SPAN, "q": [0.5, 1.0]}).json()
     assert times["answers"] == len(PLAYED)
     assert times["quantiles"][1]["estimate"] == max(answer.elapsed_ms for answer in PLAYED)
+    points = one.get("/v1/approx/points", params={**SPAN, "q": [0.0, 1.0]}).json()
+    extremes = [min(answer.points for answer in PLAYED), max(answer.points for answer in PLAYED)]
+    assert [row["estimate"] for row in points["quantiles"]] == extremes
     assert [row["q"] for row in one.get("/v1/approx/elapsed_ms", params=SPAN).json()["quantiles"]] == [
         0.5,
         0.95,
@@ -163,7 +166,7 @@ def test_edges_that_cut_a_minute_are_left_out_and_the_reply_says_so() -> None:
 def test_a_replica_that_is_behind_says_so() -> None:
     unread = SketchReplica("127.0.0.1:1")
     for replica in (unread, filled(PLAYED, heard_s=31), filled(PLAYED, behind=501)):
-        for path in ("misses/word/run", "heaviest/word", "participants", "elapsed_ms"):
+        for path in ("misses/word/run", "heaviest/word", "participants", "elapsed_ms", "points"):
             found = client(replica).get(f"/v1/approx/{path}", params=SPAN)
             assert (found.status_code, found.json()["code"]) == (503, "replica_behind")
     assert (
@@ -211,6 +214,7 @@ def test_openapi_has_examples_with_the_fields_of_the_replies() -> None:
         "/v1/approx/heaviest/{subject}": "/v1/approx/heaviest/word",
         "/v1/approx/participants": "/v1/approx/participants",
         "/v1/approx/elapsed_ms": "/v1/approx/elapsed_ms",
+        "/v1/approx/points": "/v1/approx/points",
     }.items():
         said = paths[path]["get"]["responses"]
         example, found = (

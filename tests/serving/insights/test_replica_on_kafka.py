@@ -250,6 +250,8 @@ def test_over_http_from_the_replica_and_the_lake_and_when_kafka_goes(
         times = ask("elapsed_ms", start, end, q=1.0).json()
         assert times["answers"] == len(there)
         assert times["quantiles"][0]["estimate"] == max(one.elapsed_ms for one in there)
+        points = ask("points", start, end, q=1.0).json()
+        assert points["quantiles"][0]["estimate"] == max(one.points for one in there)
         streams.kill()
         wait_for(lambda: ask("participants", now - HOUR_US, now).status_code == 503, 120)
         assert ask("participants", now - HOUR_US, now).json()["code"] == "replica_behind"
