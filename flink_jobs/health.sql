@@ -41,8 +41,9 @@ CREATE TABLE health (
   'sink.delivery-guarantee' = 'at-least-once'
 );
 
--- One row per skipped record. Bytes that are no UTF-8 are read as U+FFFD: encoding them again tells them. `kind` is always 'health', which the planner must not know: it would take the constant
--- out of the grouping, miss the sink's key, and send a tombstone before each new count; so with scope and level.
+-- One row per skipped record. Bytes that are no UTF-8 are read as U+FFFD: encoding them again tells them. `kind` is
+-- always 'health', which the planner must not know: it would take the constant out of the grouping, miss the sink's
+-- key, and send a tombstone before each new count; so with scope and level.
 CREATE TEMPORARY VIEW skipped AS
 SELECT CASE WHEN appended_at IS NULL THEN 'unknown' ELSE 'health' END AS kind,
   CASE WHEN appended_at IS NULL THEN 'unknown' ELSE 'global' END AS `scope`,
