@@ -72,8 +72,8 @@ SELECT *, COALESCE(
     <= CURRENT_WATERMARK(event_time), FALSE) AS is_late
 FROM merged WHERE fits;
 
--- One row per answer in time. word: the slug of its first tag `word:SLUG` (contracts.names.word_of), null without. A
--- regular expression takes as long as all else here, so it is left to those with many tags.
+-- One row per answer in time. word: the slug of its first tag `word:SLUG` (contracts.names.word_of), null without. The
+-- first three tags are looked at where they are; joining them to a text for a regular expression is left to more.
 CREATE TEMPORARY VIEW in_time AS
 SELECT quiz_id, user_id, question_id, question_type, correct, GREATEST(elapsed_ms, 0) AS taken_ms, points, occurred_at_us, event_time,
   CASE

@@ -1,8 +1,9 @@
 -- What is hot: the top 10 of users (global, each quiz), quizzes by plays, and questions, words and types by misses, in
 -- windows of a minute, ten minutes, an hour, and the day so far.
 --
--- Parameters (string.Template): bootstrap; topk, topk_quizzes = topics; window_s, ten_s, ten_slide_s, hour_s (seconds; ten_s is also
---   the slide of the hour and the step of the day); buckets; window_start_us, window_end_us = expressions in UTC µs.
+-- Parameters (string.Template): bootstrap; topk, topk_quizzes = topics; window, ten, ten_slide, hour, day = intervals (ten
+--   is also the slide of the hour and the step of the day); window_s, ten_s in seconds; buckets; end_s = an expression in
+--   UTC s; window_start_us, window_end_us, minute_end_us, ten_end_us = expressions in UTC µs.
 -- A repeat is harmless: the topic is compacted by (kind, scope, level, window_start_us, place), at least once. The sink
 --   is plain `kafka` with a key, not `upsert-kafka`: each row is final when it is written, and the planner refuses the
 --   plain one should a query ever turn into a changelog. A day's rows are written again at each step, under the same

@@ -18,7 +18,7 @@ from cli.stack.process import Process, http_ok
 
 JOBMANAGER_MB = 768
 # Where a TaskManager's memory goes, and how it is used (decision 0020). Sums gather answers by key before they touch
-# RocksDB: that buffer is worth more than RocksDB's own. Python is inside the TaskManager and takes no share.
+# RocksDB, and both share what is managed. Python is inside the TaskManager and takes none of it.
 MEMORY = {
     "taskmanager.memory.managed.fraction": "0.45",
     "taskmanager.memory.managed.consumer-weights": "OPERATOR:100,STATE_BACKEND:140,PYTHON:1",
